@@ -1,0 +1,1 @@
+"""DeepDream videos: extract frames, dream over them with optical flow, create the video."""

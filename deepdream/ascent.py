@@ -1,0 +1,136 @@
+"""The dream of one picture: gradient ascent over octaves (Mordvintsev, Olah and Tyka 2015).
+
+Pictures here are float32 tensors (3, h, w) on the network's device: BGR, of 0..255, less the network's mean.
+"""
+
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+import torch
+
+from deepdream.errors import ModelError
+from deepdream.tiles import divide
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """An ascent step that was made. Counts start at 1; ``size`` is (h, w) of the octave; ``pixels`` of the part moved.
+
+    ``strength()`` gives the mean absolute gradient before it was normalised, ``picture()`` the octave as uint8
+    RGB (h, w, 3): both ask the device, so they are called only where they are shown.
+    """
+
+    octave: int
+    octaves: int
+    iteration: int
+    iterations: int
+    size: tuple
+    pixels: int
+    strength: Callable
+    picture: Callable
+
+
+def dream(picture, network, layer, options, division, objective, rng, on_step=None):
+    """Dream one picture.
+
+    ``picture``: RGB (h, w, 3) in 0..255, uint8 or float. ``options``: `DreamOptions`; ``division``:
+    `DivideOptions`. ``objective`` as in `objectives`. ``rng``: the `numpy.random.Generator` of the jitter.
+    ``on_step`` is called with a `StepReport` after each step. Returns uint8 RGB (h, w, 3). Raises
+    `PictureTooSmall` where an octave does not reach the layer, `ModelError` where the gradient is not finite.
+    """
+    octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale)
+    detail = torch.zeros_like(octaves[-1])
+    for number, base in enumerate(reversed(octaves), 1):
+        detail = resize(detail, base.shape[1:])
+        x = base + detail
+        for tile in divide(*base.shape[1:], division):
+            steps = ascend(x[tile.of], network, layer, objective, options, rng)
+            for iteration, strength in enumerate(steps, 1):
+                if on_step:
+                    on_step(
+                        StepReport(
+                            number, len(octaves), iteration, options.iterations, tuple(base.shape[1:]),
+                            tile.size[0] * tile.size[1], strength.item, lambda: to_picture(x, network),
+                        )  # fmt: skip
+                    )
+        if not torch.isfinite(x).all():
+            raise ModelError(f"the gradient at {layer} is not finite: the weights of {network.name} are broken")
+        detail = x - base
+    return to_picture(x, network)
+
+
+def work(height, width, options):
+    """How much a dream of a picture is: pixels times iterations, over all octaves."""
+    sizes = octave_sizes(height, width, options.octaves, options.octave_scale)
+    return options.iterations * sum(h * w for h, w in sizes)
+
+
+def octave_sizes(height, width, octaves, scale):
+    """The (h, w) of each octave from the largest down, each rounded from the one before as scipy's zoom does."""
+    sizes = [(height, width)]
+    for _ in range(octaves - 1):
+        sizes.append(tuple(max(1, round(size * (1 / scale))) for size in sizes[-1]))
+    return sizes
+
+
+def pyramid(picture, octaves, scale):
+    """A picture (3, h, w) and its octaves, each ``scale`` times smaller than the one before it."""
+    pictures = [picture]
+    for size in octave_sizes(*picture.shape[1:], octaves, scale)[1:]:
+        pictures.append(resize(pictures[-1], size))
+    return pictures
+
+
+def resize(picture, size):
+    """A picture (c, h, w) resized linearly to ``size`` (h, w), corners on corners: `scipy.ndimage.zoom` of order 1.
+
+    PyTorch's own bilinear resize counts positions in float32, which is grey levels off on large pictures.
+    """
+    for axis, target in zip((1, 2), size):
+        if picture.shape[axis] != target:
+            picture = _resize_axis(picture, axis, target)
+    return picture
+
+
+def _resize_axis(picture, axis, target):
+    length = picture.shape[axis]
+    position = np.linspace(0, length - 1, target)
+    before = position.astype(np.int64).clip(max=max(length - 2, 0))
+    weight = torch.from_numpy((position - before).astype(np.float32)).to(picture.device)
+    before = torch.from_numpy(before).to(picture.device)
+    after = (before + 1).clamp_(max=length - 1)
+    weight = weight[:, None] if axis == 1 else weight
+    return picture.index_select(axis, before).lerp_(picture.index_select(axis, after), weight)
+
+
+def ascend(x, network, layer, objective, options, rng):
+    """Ascend in place: ``options.iterations`` steps on ``x`` (3, h, w), each yielding its gradient's mean magnitude."""
+    low, high = -network.mean, 255 - network.mean
+    for _ in range(options.iterations):
+        down, right = rng.integers(-options.jitter, options.jitter, 2, endpoint=True).tolist()
+        shifted = x.roll((down, right), (1, 2))
+        gradient = network.gradient(shifted, layer, objective).roll((-down, -right), (1, 2))
+        yield step(x, gradient, options.step_size, low, high)
+
+
+def step(x, gradient, step_size, low, high):
+    """Move ``x`` in place along ``gradient``, by ``step_size`` in the mean, within ``low`` and ``high``.
+
+    Where the gradient is zero everywhere, ``x`` stays. Returns the gradient's mean magnitude.
+    """
+    strength = gradient.abs().mean()
+    rate = torch.where(strength > 0, step_size / strength, 0)
+    x.addcmul_(gradient, rate).clamp_(low, high)
+    return strength
+
+
+def to_network(picture, network):
+    """RGB (h, w, 3) in 0..255 as the network takes it: BGR (3, h, w) less the mean, float32."""
+    tensor = torch.from_numpy(np.array(picture, dtype=np.float32)).to(network.device)
+    return tensor.permute(2, 0, 1).flip(0).contiguous().sub_(network.mean)
+
+
+def to_picture(x, network):
+    """The inverse of `to_network`, rounded to uint8."""
+    return (x + network.mean).flip(0).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,51 @@
+"""Files that are written whole or not at all."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from deepdream.errors import DreamError
+
+PART_SUFFIX = ".part"
+
+
+def part_path(path):
+    """Where a file is made before it gets its name: hidden, in the same folder (so a rename is enough)."""
+    path = Path(path)
+    return path.with_name(f".{path.name}{PART_SUFFIX}")
+
+
+@contextmanager
+def whole_file(path):
+    """Give a path to write to; what stands there gets the name ``path`` only if the block succeeds.
+
+    The bytes are on the disk before the name is, so not even a power cut leaves half a file.
+    Raises `DreamError` where the disk is full, read-only or gone.
+    """
+    path = Path(path)
+    part = part_path(path)
+    try:
+        yield part
+        with open(part, "r+b") as written:  # Windows syncs only what is open for writing
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise DreamError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_whole(path, data):
+    """Write ``data`` (bytes) to ``path``, whole or not at all."""
+    with whole_file(path) as part:
+        part.write_bytes(data)
+
+
+def make_directory(path):
+    """Make a directory with its parents, or say in a `DreamError` why it cannot be made."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DreamError(f"cannot make the directory {path}: {error.strerror}") from error
+    return path

@@ -1,0 +1,205 @@
+"""Directories of frames: which frames there are, reading one, writing one, and their clip.json."""
+
+import io
+import json
+import re
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+from natsort import natsorted, ns
+from PIL import Image, ImageOps
+
+from deepdream.errors import UsageError
+from deepdream.files import write_whole
+from deepdream.options import IMAGE_TYPES
+
+CLIP_NAME = "clip.json"
+PREVIEW_NAME = "preview.jpg"  # the live picture of a run: no frame
+JPEG_QUALITY = 95
+PNG_COMPRESSION = 1  # a third larger than the default of 6, and several times as fast
+LARGEST_FRAME = 2**28  # pixels: a 16K panorama fits twice
+Image.MAX_IMAGE_PIXELS = LARGEST_FRAME // 2  # Pillow refuses what has more than twice this
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a directory of frames remembers of the video it came from.
+
+    ``frame_rate`` in frames a second; ``pixel_aspect`` width by height of one pixel; ``audio_offset``
+    seconds of the source's sound that come before its first frame.
+    """
+
+    source: str
+    frame_rate: Fraction
+    pixel_aspect: Fraction
+    has_audio: bool
+    frame_count: int
+    audio_offset: float = 0.0
+
+
+def read_clip(directory):
+    """The `Clip` of a frame directory, or None where it has none. Raises `UsageError` if it is damaged."""
+    path = Path(directory) / CLIP_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        clip = Clip(
+            source=str(fields["source"]),
+            frame_rate=Fraction(fields["frame_rate"]),
+            pixel_aspect=Fraction(fields["pixel_aspect"]),
+            has_audio=bool(fields["has_audio"]),
+            frame_count=int(fields["frame_count"]),
+            audio_offset=float(fields["audio_offset"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+        raise UsageError(f"{path} is damaged ({error!r}); delete it, or extract the video again") from error
+    if clip.frame_rate <= 0 or clip.pixel_aspect <= 0:
+        raise UsageError(f"{path} is damaged: frame rate and pixel aspect must be greater than 0; delete it")
+    return clip
+
+
+def write_clip(directory, clip):
+    """Write the `Clip` of a frame directory."""
+    fields = {
+        "source": clip.source,
+        "frame_rate": str(clip.frame_rate),
+        "pixel_aspect": str(clip.pixel_aspect),
+        "has_audio": clip.has_audio,
+        "frame_count": clip.frame_count,
+        "audio_offset": clip.audio_offset,
+    }
+    write_whole(Path(directory) / CLIP_NAME, (json.dumps(fields, indent=2) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class FrameDirectory:
+    """The frames of a directory, ``paths``, in natural order of their names (2 before 10), all of one type."""
+
+    path: Path
+    paths: tuple
+    image_type: str
+
+
+def open_frames(directory, image_type=None, leave_out=()):
+    """The frames in ``directory`` as a `FrameDirectory`.
+
+    ``image_type``: ``"jpg"``, ``"png"``, or None for the one that is there. ``leave_out``: paths that
+    are no frames (the guide). Hidden files are none either. Raises `UsageError` where there is no such
+    directory, it holds no frame, or it holds both types and ``image_type`` does not choose.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        what = "is a file, not a directory of frames" if directory.exists() else "does not exist"
+        raise UsageError(f"{directory} {what}; -i takes the directory of extracted frames")
+    unwanted = {Path(path).resolve() for path in leave_out}
+    files = [
+        path
+        for path in directory.iterdir()
+        if not path.name.startswith(".")
+        and path.name != PREVIEW_NAME
+        and path.is_file()
+        and path.resolve() not in unwanted
+    ]
+    by_type = {
+        kind: [path for path in files if path.suffix.lower() in endings] for kind, endings in IMAGE_TYPES.items()
+    }
+    found = [kind for kind, paths in by_type.items() if paths]
+    if image_type is None and len(found) > 1:
+        raise UsageError(f"{directory} holds both jpg and png frames; say which with -it jpg or -it png")
+    image_type = image_type or (found[0] if found else None)
+    if image_type not in found:
+        instead = f" (it holds {found[0]}; use -it {found[0]})" if found else ""
+        raise UsageError(f"{directory} holds no {image_type or 'jpg or png'} frames{instead}")
+    paths = natsorted(by_type[image_type], key=lambda path: path.name, alg=ns.PATH)
+    return FrameDirectory(directory, tuple(paths), image_type)
+
+
+def missing_numbers(paths):
+    """The numbers missing in names that count (``frame_000001.png`` …), at most 1000; empty where names hold none."""
+    numbers = [re.findall(r"\d+", Path(path).stem) for path in paths]
+    if not all(numbers):
+        return []
+    present = sorted({int(found[-1]) for found in numbers})
+    gaps = (number for low, high in pairwise(present) for number in range(low + 1, high))
+    return list(islice(gaps, 1000))  # names may end in dates, and those lie far apart
+
+
+def _open_picture(path):
+    with warnings.catch_warnings():
+        # Between half the limit and the limit Pillow warns; the limit itself is what counts here.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            return Image.open(path)
+        except FileNotFoundError:
+            raise UsageError(f"{path} does not exist") from None
+        except Image.DecompressionBombError:
+            raise UsageError(f"{path} has more than {LARGEST_FRAME:,} pixels; a frame must be smaller") from None
+        except OSError as error:
+            raise UsageError(f"{path} is not a picture that can be read ({error})") from error
+
+
+def read_size(path):
+    """(width, height) of a picture as it will be read, from its header alone."""
+    with _open_picture(path) as picture:
+        sideways = picture.getexif().get(0x0112, 1) >= 5
+        return (picture.height, picture.width) if sideways else picture.size
+
+
+def read_frame(path):
+    """A picture as uint8 RGB (h, w, 3), upright, whatever its file holds.
+
+    Grey, palette, 16-bit and CMYK are converted, alpha is dropped, EXIF rotation applied. Raises
+    `UsageError` where the file is missing, damaged, or no picture.
+    """
+    with _open_picture(path) as picture:
+        try:
+            if getattr(picture, "n_frames", 1) > 1:
+                raise UsageError(f"{path} is animated; a frame is one picture (extract it with -e 1)")
+            picture = ImageOps.exif_transpose(picture)
+            if picture.mode.startswith("I"):
+                grey = np.asarray(picture, dtype=np.int64) // 257
+                picture = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+            return np.array(picture.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UsageError(f"{path} is damaged: {error}; make it again") from error
+
+
+def encode_frame(picture, image_type):
+    """uint8 RGB (h, w, 3) as the bytes of a ``"png"`` or ``"jpg"`` file. PNG keeps every value."""
+    encoded = io.BytesIO()
+    image = Image.fromarray(picture)
+    if image_type == "png":
+        image.save(encoded, "PNG", compress_level=PNG_COMPRESSION)
+    else:
+        image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return encoded.getvalue()
+
+
+def write_frame(path, picture, image_type):
+    """Write a uint8 RGB picture (h, w, 3), whole or not at all."""
+    write_whole(path, encode_frame(picture, image_type))
+
+
+def check_sizes(paths):
+    """The one (width, height) of all the pictures; `UsageError` names the first two that differ."""
+    sizes = ((path, read_size(path)) for path in paths)
+    first_path, first_size = next(sizes)
+    for path, size in sizes:
+        if size != first_size:
+            raise UsageError(
+                f"frames differ in size: {first_path} is {first_size[0]}x{first_size[1]}, "
+                f"{path} is {size[0]}x{size[1]}; make them one size"
+            )
+    return first_size
+
+
+def copy_clip(source, target):
+    """Carry the clip.json of one frame directory on to another, if there is one."""
+    clip = read_clip(source)
+    if clip is not None:
+        write_clip(target, clip)

@@ -1,0 +1,534 @@
+"""What each Caffe layer type computes, on PyTorch: one small function a type, in the table `LAYER_TYPES`.
+
+A function takes the layer and its weights (a `Weights`) and returns what maps the bottoms (tensors of any
+device, laid out (n, c, h, w)) to the top, or to a tuple of tops. Weights carry no gradient. Where Caffe
+and PyTorch differ in a corner (how pooling rounds, which of two equal values a maximum takes), Caffe's way holds.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from deepdream.errors import ModelError
+from deepdream.networks.caffemodel import pb
+
+LAYER_TYPES = {}
+
+
+def layer_type(*names):
+    """Enter a function into the table under the names of the Caffe types that it serves."""
+
+    def enter(function):
+        for name in names:
+            LAYER_TYPES[name] = function
+        return function
+
+    return enter
+
+
+class Weights:
+    """The blobs of a layer as tensors on ``device``, given out by number in the shape that the layer expects."""
+
+    def __init__(self, layer, device):
+        self._layer = layer
+        self._device = device
+
+    def take(self, number, shape=None):
+        """Blob ``number`` as a tensor of ``shape``, one of whose sizes may be -1; its own shape where None.
+
+        Old files store every blob with four sizes, so only the count has to agree. Raises `ModelError`.
+        """
+        layer = self._layer
+        if number >= len(layer.blobs):
+            raise ModelError(
+                f"layer {layer.name} ({layer.type}) has {len(layer.blobs)} blobs in the caffemodel and needs "
+                f"{number + 1}; do prototxt and caffemodel belong together?"
+            )
+        blob = layer.blobs[number]
+        try:
+            blob = blob if shape is None else blob.reshape(shape)
+        except ValueError:
+            wanted = " x ".join("any" if size < 0 else str(size) for size in shape)
+            raise ModelError(
+                f"layer {layer.name} ({layer.type}): the prototxt asks for a blob of {wanted}, the caffemodel "
+                f"has {' x '.join(map(str, layer.blobs[number].shape))}; do they belong together?"
+            ) from None
+        if torch.device(self._device).type == "meta":
+            return torch.empty(blob.shape, device="meta")
+        tensor = torch.from_numpy(np.array(blob)).to(self._device)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _pair(repeated, height, width, default, what, layer):
+    """A spatial parameter as (vertical, horizontal), from its repeated field or its _h and _w fields."""
+    if height is not None or width is not None:
+        return (height or 0, width or 0)
+    values = list(repeated)
+    if not values and default is None:
+        raise ModelError(f"layer {layer.name} ({layer.type}) says no {what}")
+    values = values or [default]
+    if len(values) > 2:
+        raise ModelError(f"layer {layer.name} ({layer.type}): {what} in {len(values)} dimensions; a picture has two")
+    return (values[0], values[-1])
+
+
+def _set(message, name):
+    return getattr(message, name) if message.HasField(name) else None
+
+
+def _convolution_window(layer):
+    """(kernel, stride, pad, dilation) of a Convolution or Deconvolution, each (vertical, horizontal)."""
+    p = layer.parameters.convolution_param
+    kernel = _pair(p.kernel_size, _set(p, "kernel_h"), _set(p, "kernel_w"), None, "kernel_size", layer)
+    stride = _pair(p.stride, _set(p, "stride_h"), _set(p, "stride_w"), 1, "stride", layer)
+    pad = _pair(p.pad, _set(p, "pad_h"), _set(p, "pad_w"), 0, "pad", layer)
+    dilation = _pair(p.dilation, None, None, 1, "dilation", layer)
+    if min(kernel + stride + dilation + (p.group,)) < 1:
+        raise ModelError(f"layer {layer.name} ({layer.type}): kernel, stride, dilation and group must be 1 or more")
+    return kernel, stride, pad, dilation
+
+
+@layer_type("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
+def convolution(layer, weights):
+    p = layer.parameters.convolution_param
+    kernel, stride, pad, dilation = _convolution_window(layer)
+    weight = weights.take(0, (p.num_output, -1, *kernel))
+    bias = weights.take(1, (p.num_output,)) if p.bias_term else None
+    # The depthwise types of the forks may leave `group` out: one channel in, one out.
+    groups = p.num_output if layer.type != "Convolution" and weight.shape[1] == 1 else p.group
+    return lambda x: F.conv2d(x, weight, bias, stride, pad, dilation, groups)
+
+
+@layer_type("Deconvolution")
+def deconvolution(layer, weights):
+    p = layer.parameters.convolution_param
+    kernel, stride, pad, dilation = _convolution_window(layer)
+    weight = weights.take(0, (-1, p.num_output // p.group, *kernel))
+    bias = weights.take(1, (p.num_output,)) if p.bias_term else None
+    return lambda x: F.conv_transpose2d(x, weight, bias, stride, pad, 0, p.group, dilation)
+
+
+@layer_type("InnerProduct")
+def inner_product(layer, weights):
+    p = layer.parameters.inner_product_param
+    shape = (-1, p.num_output) if p.transpose else (p.num_output, -1)
+    weight = weights.take(0, shape)
+    weight = weight.t() if p.transpose else weight
+    bias = weights.take(1, (p.num_output,)) if p.bias_term else None
+    return lambda x: F.linear(x.flatten(p.axis), weight, bias)
+
+
+def _pooled_size(size, kernel, stride, pad, round_up):
+    """How many windows Caffe lays over ``size``: rounded up, less a last one that would start in the padding."""
+    span = size + 2 * pad - kernel
+    windows = (-(-span // stride) if round_up else span // stride) + 1
+    if pad and (windows - 1) * stride >= size + pad:
+        windows -= 1
+    return windows
+
+
+@layer_type("Pooling")
+def pooling(layer, weights):
+    p = layer.parameters.pooling_param
+    if p.pool == pb.PoolingParameter.STOCHASTIC:
+        raise ModelError(f"layer {layer.name} (Pooling): STOCHASTIC pooling has no gradient to dream with")
+    maximum = p.pool == pb.PoolingParameter.MAX
+    if p.global_pooling:
+        return lambda x: x.amax((2, 3), keepdim=True) if maximum else x.mean((2, 3), keepdim=True)
+    kernel_size = [p.kernel_size] if p.HasField("kernel_size") else []
+    kernel = _pair(kernel_size, _set(p, "kernel_h"), _set(p, "kernel_w"), None, "kernel_size", layer)
+    stride = _pair([p.stride], _set(p, "stride_h"), _set(p, "stride_w"), 1, "stride", layer)
+    pad = _pair([p.pad], _set(p, "pad_h"), _set(p, "pad_w"), 0, "pad", layer)
+    if min(kernel + stride) < 1:
+        raise ModelError(f"layer {layer.name} (Pooling): kernel and stride must be 1 or more")
+    round_up = p.ceil_mode and p.round_mode == pb.PoolingParameter.CEIL
+    pool = _max_pool if maximum else _average_pool
+    return lambda x: pool(x, kernel, stride, pad, round_up)
+
+
+def _pool_margins(x, kernel, stride, pad, round_up):
+    """The padding (left, right, top, bottom) after which every window of Caffe's lies inside."""
+    margins = []
+    for axis in (1, 0):
+        size = x.shape[2 + axis]
+        windows = _pooled_size(size, kernel[axis], stride[axis], pad[axis], round_up)
+        if windows < 1:
+            raise ValueError(f"a window of {kernel[axis]} does not fit into {size}")
+        margins += [pad[axis], (windows - 1) * stride[axis] + kernel[axis] - size - pad[axis]]
+    return margins
+
+
+def _max_pool(x, kernel, stride, pad, round_up):
+    left, right, top, bottom = _pool_margins(x, kernel, stride, pad, round_up)
+    if 2 * pad[0] <= kernel[0] and 2 * pad[1] <= kernel[1] and right >= 0 and bottom >= 0 and round_up:
+        if _torch_rounds_alike(x, kernel, stride, pad):
+            return F.max_pool2d(x, kernel, stride, pad, ceil_mode=True)
+    return F.max_pool2d(F.pad(x, (left, right, top, bottom), value=-math.inf), kernel, stride)
+
+
+def _torch_rounds_alike(x, kernel, stride, pad):
+    """PyTorch drops a last window that starts outside even where there is no padding; Caffe keeps that one."""
+    return all(
+        pad[axis] or (_pooled_size(x.shape[2 + axis], kernel[axis], stride[axis], 0, True) - 1) * stride[axis]
+        < x.shape[2 + axis]
+        for axis in (0, 1)
+    )
+
+
+def _average_pool(x, kernel, stride, pad, round_up):
+    """The mean over each window, padding counted in, but not what lies beyond the padding."""
+    margins = _pool_margins(x, kernel, stride, pad, round_up)
+    total = F.avg_pool2d(F.pad(x, margins), kernel, stride, divisor_override=1)
+    height, width = x.shape[2] + 2 * pad[0], x.shape[3] + 2 * pad[1]
+    counts = []
+    for size, axis in ((height, 0), (width, 1)):
+        starts = torch.arange(total.shape[2 + axis], device=x.device) * stride[axis]
+        counts.append((starts + kernel[axis]).clamp(max=size) - starts)
+    return total / (counts[0][:, None] * counts[1])
+
+
+class _AcrossChannels(torch.autograd.Function):
+    """y = x * (k + alpha / n * sum of x^2 over n neighbouring channels) ** -beta, and its derivative.
+
+    The sum over channels is a 1x1 convolution with a band of ones (symmetric, so that it serves both
+    directions): on a CPU several times as fast as PyTorch's own response norm.
+    """
+
+    @staticmethod
+    def forward(ctx, x, band, alpha, beta, k):
+        scale = F.conv2d(x * x, band).mul_(alpha).add_(k)
+        y = x * _power(scale, -beta)
+        ctx.save_for_backward(x, band, scale, y)
+        ctx.alpha, ctx.beta = alpha, beta
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, band, scale, y = ctx.saved_tensors
+        direct = dy * _power(scale, -ctx.beta)
+        crossed = F.conv2d((dy * y).div_(scale), band).mul_(x).mul_(-2 * ctx.alpha * ctx.beta)
+        return direct.add_(crossed), None, None, None, None
+
+
+def _power(x, exponent):
+    """x ** exponent; the 0.75 that nearly all nets use comes much faster from two square roots."""
+    if exponent == -0.75:
+        root = x.rsqrt()
+        return root.sqrt().mul_(root)
+    return x.pow(exponent)
+
+
+@layer_type("LRN")
+def lrn(layer, weights):
+    p = layer.parameters.lrn_param
+    if p.local_size % 2 == 0:
+        raise ModelError(f"layer {layer.name} (LRN): local_size {p.local_size} must be odd")
+    reach = (p.local_size - 1) // 2
+    if p.norm_region == pb.LRNParameter.WITHIN_CHANNEL:
+
+        def within(x):
+            mean_square = _average_pool(x * x, (p.local_size,) * 2, (1, 1), (reach, reach), True)
+            return x * (1 + p.alpha * mean_square) ** -p.beta
+
+        return within
+    bands = {}
+
+    def across(x):
+        channels = x.shape[1]
+        if (channels, x.device) not in bands:
+            ones = torch.ones(channels, channels, device=x.device)
+            bands[channels, x.device] = ones.triu(-reach).tril(reach)[:, :, None, None]
+        return _AcrossChannels.apply(x, bands[channels, x.device], p.alpha / p.local_size, p.beta, p.k)
+
+    return across
+
+
+@layer_type("ReLU")
+def relu(layer, weights):
+    slope = layer.parameters.relu_param.negative_slope
+    return (lambda x: F.leaky_relu(x, slope)) if slope else F.relu
+
+
+@layer_type("ReLU6")
+def relu6(layer, weights):
+    return F.relu6
+
+
+@layer_type("PReLU")
+def prelu(layer, weights):
+    slope = weights.take(0, (-1,))
+    return lambda x: F.prelu(x, slope)
+
+
+@layer_type("ELU")
+def elu(layer, weights):
+    alpha = layer.parameters.elu_param.alpha
+    return lambda x: F.elu(x, alpha)
+
+
+@layer_type("Sigmoid")
+def sigmoid(layer, weights):
+    return torch.sigmoid
+
+
+@layer_type("TanH")
+def tanh(layer, weights):
+    return torch.tanh
+
+
+@layer_type("AbsVal")
+def absval(layer, weights):
+    return torch.abs
+
+
+@layer_type("BNLL")
+def bnll(layer, weights):
+    return lambda x: F.softplus(x, threshold=80)
+
+
+@layer_type("Power")
+def power(layer, weights):
+    p = layer.parameters.power_param
+
+    def apply(x):
+        y = x * p.scale + p.shift
+        return y if p.power == 1 else y.pow(p.power)
+
+    return apply
+
+
+@layer_type("Exp")
+def exp(layer, weights):
+    p = layer.parameters.exp_param
+    log_base = 1.0 if p.base == -1 else math.log(p.base)
+    return lambda x: torch.exp((x * p.scale + p.shift) * log_base)
+
+
+@layer_type("Log")
+def log(layer, weights):
+    p = layer.parameters.log_param
+    log_base = 1.0 if p.base == -1 else math.log(p.base)
+    return lambda x: torch.log(x * p.scale + p.shift) / log_base
+
+
+@layer_type("BatchNorm")
+def batch_norm(layer, weights):
+    p = layer.parameters.batch_norm_param
+    if p.HasField("use_global_stats") and not p.use_global_stats:
+        return lambda x: F.batch_norm(x, None, None, training=True, eps=p.eps)
+    mean, variance = weights.take(0, (-1,)), weights.take(1, (-1,))
+    # The running sums are stored with the factor they were weighted by; a factor of 0 means no statistics.
+    factor = weights.take(2, (1,))
+    unweight = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
+    mean, variance = mean * unweight, variance * unweight
+    return lambda x: F.batch_norm(x, mean, variance, training=False, eps=p.eps)
+
+
+def _broadcast(weight, x, axis):
+    """``weight`` shaped so that its first axis meets axis ``axis`` of ``x``."""
+    axis %= x.ndim
+    return weight.reshape(weight.shape + (1,) * (x.ndim - axis - weight.ndim))
+
+
+@layer_type("Scale")
+def scale(layer, weights):
+    p = layer.parameters.scale_param
+    learned = len(layer.bottoms) == 1
+    factor = weights.take(0) if learned else None
+    shift = weights.take(1 if learned else 0) if p.bias_term else None
+
+    def apply(x, given=factor):
+        y = x * _broadcast(given, x, p.axis)
+        return y if shift is None else y + _broadcast(shift.reshape(given.shape), x, p.axis)
+
+    return apply
+
+
+@layer_type("Bias")
+def bias(layer, weights):
+    p = layer.parameters.bias_param
+    learned = weights.take(0) if len(layer.bottoms) == 1 else None
+    return lambda x, given=learned: x + _broadcast(given, x, p.axis)
+
+
+@layer_type("Eltwise")
+def eltwise(layer, weights):
+    p = layer.parameters.eltwise_param
+    coefficients = list(p.coeff) or [1.0] * len(layer.bottoms)
+    if len(coefficients) != len(layer.bottoms):
+        raise ModelError(f"layer {layer.name} (Eltwise): {len(coefficients)} coeff for {len(layer.bottoms)} bottoms")
+
+    def total(*bottoms):
+        terms = [x if c == 1 else x * c for x, c in zip(bottoms, coefficients)]
+        return sum(terms[1:], terms[0])
+
+    def largest(first, second, *others):
+        # Of two equal values Caffe passes the gradient to one: the second of the first pair, then the earlier.
+        top = torch.where(first > second, first, second)
+        for other in others:
+            top = torch.where(other > top, other, top)
+        return top
+
+    def product(*bottoms):
+        return math.prod(bottoms[1:], start=bottoms[0])
+
+    operations = pb.EltwiseParameter
+    return {operations.SUM: total, operations.MAX: largest, operations.PROD: product}[p.operation]
+
+
+@layer_type("Axpy")
+def axpy(layer, weights):
+    return lambda a, x, y: a.reshape(*a.shape[:2], 1, 1) * x + y
+
+
+@layer_type("Concat")
+def concat(layer, weights):
+    p = layer.parameters.concat_param
+    axis = p.concat_dim if p.HasField("concat_dim") else p.axis
+    return lambda *xs: torch.cat(xs, axis)
+
+
+@layer_type("Slice")
+def slice_(layer, weights):
+    p = layer.parameters.slice_param
+    axis = p.slice_dim if p.HasField("slice_dim") else p.axis
+    points = list(p.slice_point)
+    if points:
+        return lambda x: torch.tensor_split(x, points, axis)
+    return lambda x: torch.chunk(x, len(layer.tops), axis)
+
+
+@layer_type("Split")
+def split(layer, weights):
+    return lambda x: (x,) * len(layer.tops)
+
+
+@layer_type("Dropout")
+def dropout(layer, weights):
+    return lambda x: x  # training only
+
+
+@layer_type("Flatten")
+def flatten(layer, weights):
+    p = layer.parameters.flatten_param
+    return lambda x: x.flatten(p.axis, p.end_axis)
+
+
+@layer_type("Reshape")
+def reshape(layer, weights):
+    p = layer.parameters.reshape_param
+
+    def apply(x):
+        first = p.axis if p.axis >= 0 else x.ndim + p.axis + 1
+        last = x.ndim if p.num_axes == -1 else first + p.num_axes
+        middle = [x.shape[first + i] if size == 0 else size for i, size in enumerate(p.shape.dim)]
+        return x.reshape(*x.shape[:first], *middle, *x.shape[last:])
+
+    return apply
+
+
+@layer_type("Permute")
+def permute(layer, weights):
+    order = list(layer.parameters.permute_param.order)
+    return lambda x: x.permute(order + [axis for axis in range(x.ndim) if axis not in order])
+
+
+@layer_type("Crop")
+def crop(layer, weights):
+    p = layer.parameters.crop_param
+    offsets = list(p.offset) or [0]
+
+    def apply(x, like):
+        first = p.axis % x.ndim
+        for axis in range(first, x.ndim):
+            start = offsets[0] if len(offsets) == 1 else offsets[axis - first]
+            x = x.narrow(axis, start, like.shape[axis])
+        return x
+
+    return apply
+
+
+@layer_type("MVN")
+def mvn(layer, weights):
+    p = layer.parameters.mvn_param
+    axes = (1, 2, 3) if p.across_channels else (2, 3)
+
+    def apply(x):
+        centred = x - x.mean(axes, keepdim=True)
+        if not p.normalize_variance:
+            return centred
+        return centred / (centred.square().mean(axes, keepdim=True).sqrt() + p.eps)
+
+    return apply
+
+
+@layer_type("Reduction")
+def reduction(layer, weights):
+    p = layer.parameters.reduction_param
+    operations = pb.ReductionParameter
+    function = {
+        operations.SUM: lambda x: x.sum(-1),
+        operations.ASUM: lambda x: x.abs().sum(-1),
+        operations.SUMSQ: lambda x: x.square().sum(-1),
+        operations.MEAN: lambda x: x.mean(-1),
+    }[p.operation]
+
+    def apply(x):
+        axis = p.axis % x.ndim
+        return p.coeff * function(x.reshape(*x.shape[:axis], -1))
+
+    return apply
+
+
+@layer_type("Tile")
+def tile(layer, weights):
+    p = layer.parameters.tile_param
+    return lambda x: torch.cat((x,) * p.tiles, p.axis)
+
+
+@layer_type("Softmax")
+def softmax(layer, weights):
+    axis = layer.parameters.softmax_param.axis
+    return lambda x: torch.softmax(x, axis)
+
+
+@layer_type("Normalize")
+def normalize(layer, weights):
+    p = layer.parameters.norm_param
+    factor = weights.take(0, (1, -1, 1, 1))
+    axes = (1, 2, 3) if p.across_spatial else (1,)
+    return lambda x: x * (x.square().sum(axes, keepdim=True) + p.eps).rsqrt() * factor
+
+
+@layer_type("Interp")
+def interp(layer, weights):
+    p = layer.parameters.interp_param
+
+    def target(size, given):
+        if given:
+            return given
+        size = (size - 1) // p.shrink_factor + 1
+        return size + (size - 1) * (p.zoom_factor - 1)
+
+    def apply(x):
+        if p.pad_beg or p.pad_end:  # zero or negative: a crop
+            x = F.pad(x, (p.pad_beg, p.pad_end, p.pad_beg, p.pad_end))
+        size = (target(x.shape[2], p.height), target(x.shape[3], p.width))
+        return F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+    return apply
+
+
+@layer_type("Upsample")
+def upsample(layer, weights):
+    factor = layer.parameters.upsample_param.scale
+    if len(layer.bottoms) != 1:
+        raise ModelError(f"layer {layer.name} (Upsample) with a pooling mask as second bottom is not known here")
+    return lambda x: F.interpolate(x, scale_factor=factor, mode="nearest")
+
+
+@layer_type("ShuffleChannel")
+def shuffle_channel(layer, weights):
+    return lambda x: F.channel_shuffle(x, layer.parameters.shuffle_channel_param.group)

@@ -1,0 +1,211 @@
+"""The loop over frames: start picture, dream, save. A run that was stopped goes on after its last whole frame."""
+
+import json
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from deepdream import ascent, objectives
+from deepdream.errors import UsageError
+from deepdream.files import make_directory, write_whole
+from deepdream.flow import inherits, start_picture
+from deepdream.frames import CLIP_NAME, FrameDirectory, check_sizes, copy_clip, read_frame, write_frame
+from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
+
+MANIFEST_NAME = "render.json"
+GUIDE_SIZE = (224, 224)
+_FRAME_NAME = re.compile(r"frame_\d{6,}\.(png|jpg)")
+
+
+@dataclass(frozen=True)
+class Render:
+    """A run that has been checked and can start: frames in, frames out, and which are still to do.
+
+    ``size`` is the (w, h) at which it dreams; ``layers`` are the network's, one a frame, in turn.
+    """
+
+    frames: FrameDirectory
+    output: Path
+    options: RenderOptions
+    layers: tuple
+    size: tuple
+    todo: tuple
+
+    def path(self, number):
+        """Where the dream of frame ``number`` is saved."""
+        return self.output / f"frame_{number:06d}{IMAGE_TYPES[self.frames.image_type][0]}"
+
+    @property
+    def work(self):
+        """What is to do, in pixels times iterations."""
+        return len(self.todo) * ascent.work(self.size[1], self.size[0], self.options.dream)
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """A frame that was dreamed and saved: its number (from 0) of ``count``, and how long it took in seconds."""
+
+    number: int
+    count: int
+    path: Path
+    layer: str
+    seconds: float
+
+
+def open_render(frames, output, network, layers, options, overwrite=False):
+    """Check all that can be checked before the first step, and find what is still to do: a `Render`.
+
+    ``frames``: `FrameDirectory`; ``layers``: names of the network's, one a frame, in turn. Frames that the same
+    command has made before count as done. Raises `UsageError` where ``output`` holds another render and
+    ``overwrite`` is not set, and where the frames or the guide cannot be used.
+    """
+    output = Path(output)
+    if output.resolve() == frames.path.resolve():
+        raise UsageError(f"input and output are the same directory, {output}; the dreams need one of their own")
+    width, height = _preview_size(check_sizes(frames.paths), options.dream.preview)
+    smallest = ascent.octave_sizes(height, width, options.dream.octaves, options.dream.octave_scale)[-1]
+    for layer in dict.fromkeys(layers):
+        network.check_size(layer, smallest)
+    if options.guide is not None:
+        read_frame(options.guide)
+    settings = _settings(frames, network, layers, options)
+    make_directory(output)
+    if overwrite:
+        _clear(output)
+    _check_manifest(output, settings)
+    write_whole(output / MANIFEST_NAME, (json.dumps(settings, indent=2) + "\n").encode())
+    copy_clip(frames.path, output)
+    render = Render(frames, output, options, tuple(layers), (width, height), ())
+    missing = [number for number in range(len(frames.paths)) if not render.path(number).exists()]
+    if missing and inherits(options.flow):
+        # What comes after a missing frame inherits from it, so it is dreamed again as well.
+        missing = list(range(missing[0], len(frames.paths)))
+    return replace(render, todo=tuple(missing))
+
+
+def dream_frames(render, network, on_step=None):
+    """Dream and save the frames of a `Render` that are still to do; yields a `FrameReport` a frame.
+
+    ``on_step(report, number)`` is called with each `ascent.StepReport` and the frame's number.
+    """
+    objective_of = _objectives(network, render)
+    source_number, source = None, None
+    for number in render.todo:
+        started = time.monotonic()
+        previous = source if source_number == number - 1 else None
+        source_number, source = number, _read(render, number)
+        layer = render.layers[number % len(render.layers)]
+        picture = ascent.dream(
+            _start(render, number, previous, source),
+            network,
+            layer,
+            render.options.dream,
+            render.options.divide,
+            objective_of(layer),
+            np.random.default_rng([render.options.dream.seed, number]),
+            on_step and (lambda report: on_step(report, number)),
+        )
+        write_frame(render.path(number), picture, render.frames.image_type)
+        yield FrameReport(number, len(render.frames.paths), render.path(number), layer, time.monotonic() - started)
+
+
+def _start(render, number, previous, current):
+    """The picture from which a frame's dream starts. The previous dream is read as saved, so that a resumed run
+    gives the same bytes."""
+    options = render.options
+    if number == 0 or not inherits(options.flow):
+        return current
+    if previous is None and options.flow.mode != FlowMode.OFF:
+        previous = _read(render, number - 1)
+    dream = read_frame(render.path(number - 1))
+    return start_picture(previous, current, dream, options.flow, options.dream.zoom)
+
+
+def _objectives(network, render):
+    """A function from a layer's name to the objective there."""
+    if render.options.guide is None:
+        return lambda layer: objectives.l2
+    guide = Image.fromarray(read_frame(render.options.guide)).resize(GUIDE_SIZE, Image.Resampling.LANCZOS)
+    picture = ascent.to_network(guide, network)
+    made = {}
+
+    def objective(layer):
+        if layer not in made:
+            made[layer] = objectives.guide(network.activations(picture, layer))
+        return made[layer]
+
+    return objective
+
+
+def _read(render, number):
+    """A source frame as uint8 RGB (h, w, 3) at the size of the render."""
+    frame = read_frame(render.frames.paths[number])
+    if frame.shape[1::-1] == render.size:
+        return frame
+    return np.asarray(Image.fromarray(frame).resize(render.size, Image.Resampling.LANCZOS))
+
+
+def _preview_size(size, preview):
+    width, height = size
+    return (preview, max(1, round(height * preview / width))) if preview else (width, height)
+
+
+def _settings(frames, network, layers, options):
+    """What two runs must share to make the same bytes, as plain data for the manifest, by option."""
+    dream, flow, divide = options.dream, options.flow, options.divide
+    return {
+        "--input": str(frames.path.resolve()),
+        "--image_type": frames.image_type,
+        "network": network.digest,
+        "--layers": list(layers),
+        "--octaves": dream.octaves,
+        "--octavescale": dream.octave_scale,
+        "--iterations": dream.iterations,
+        "--stepsize": dream.step_size,
+        "--jitter": dream.jitter,
+        "--zoom": dream.zoom,
+        "--preview": dream.preview,
+        "--seed": dream.seed,
+        "--guide": options.guide and str(Path(options.guide).resolve()),
+        "--flow": int(flow.mode),
+        "--flowthresh": flow.threshold,
+        "--blendflow": flow.blend_flow,
+        "--blendstatic": flow.blend_static,
+        "--divide": int(divide.mode),
+        "--maxWidth": divide.max_width,
+        "--maxHeight": divide.max_height,
+    }
+
+
+def _rendered(output):
+    return [path for path in output.iterdir() if _FRAME_NAME.fullmatch(path.name)]
+
+
+def _clear(output):
+    for path in [*_rendered(output), output / MANIFEST_NAME, output / CLIP_NAME]:
+        path.unlink(missing_ok=True)
+
+
+def _check_manifest(output, settings):
+    """Raise `UsageError` where ``output`` holds frames that were not made with these settings."""
+    if not _rendered(output):
+        return
+    try:
+        there = json.loads((output / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        there = None
+    if not isinstance(there, dict):
+        raise UsageError(
+            f"{output} holds frames, and no {MANIFEST_NAME} says how they were made; --overwrite starts afresh"
+        )
+    differing = [
+        f"{name} is {settings[name]}, was {there.get(name)}" for name in settings if settings[name] != there.get(name)
+    ]
+    if differing:
+        raise UsageError(
+            f"{output} holds another render ({'; '.join(differing)}); choose another output, or --overwrite it"
+        )

@@ -1,0 +1,462 @@
+#!/usr/bin/env python3
+"""The command line: three modes, extract, dream and create, and all three in one.
+
+Only this file prints, and only here does an error turn into a line and an exit status. Heavy libraries are
+imported once the command line has been understood, so that --help answers at once.
+"""
+
+import argparse
+import os
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+
+from deepdream.errors import DreamError, UsageError
+from deepdream.options import (
+    CUSTOM_LOOP,
+    DEFAULT_FRAME_RATE,
+    IMAGE_TYPES,
+    NO_AUDIO,
+    DivideMode,
+    DivideOptions,
+    DreamOptions,
+    FlowMode,
+    FlowOptions,
+    RenderOptions,
+    VideoOptions,
+    parse_frame_rate,
+)
+
+DEFAULT_VERBOSE = 1
+LIVE_PICTURE_SECONDS = 0.5
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv")
+INTERRUPTED = 130
+EPILOG = """examples:
+  %(prog)s -i clip.mov -o Video.mp4              extract, dream and create in one
+  %(prog)s -e 1 -i clip.mov -o Input             1 extract the frames of a video
+  %(prog)s -i Input -o Output --flow 1           2 dream over them
+  %(prog)s -c 1 -i Output -o Video.mp4           3 create the video
+
+A run that was stopped goes on after its last whole frame when the same command is given again."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors take the way of all others: one line, exit status 2."""
+
+    def error(self, message):
+        raise UsageError(f"{message} (--help lists the options)")
+
+
+def build_parser():
+    """The parser. Only options that were given are in its namespace: the defaults live in `deepdream.options`."""
+    parser = Parser(
+        prog="dreamer.py",
+        description="DeepDream videos: dream over the frames of a video with a Caffe network.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    _add_mode_options(parser.add_argument_group("what to do"))
+    _add_network_options(parser.add_argument_group("the network"))
+    _add_dream_options(parser.add_argument_group("the dream"))
+    _add_flow_options(parser.add_argument_group("from frame to frame (optical flow)"))
+    _add_divide_options(parser.add_argument_group("dividing large frames"))
+    _add_video_options(parser.add_argument_group("the video"))
+    return parser
+
+
+def _add_mode_options(group):
+    switch = {"type": int, "choices": (0, 1), "nargs": "?", "const": 1}
+    group.add_argument("-i", "--input", metavar="PATH", help="directory of frames, or a video to extract or dream")
+    group.add_argument("-o", "--output", metavar="PATH", help="directory of frames, or the video to make")
+    group.add_argument("-e", "--extract", **switch, help="extract the frames of a video (default: 0)")
+    group.add_argument("-c", "--create", **switch, help="create a video from frames (default: 0)")
+    group.add_argument(
+        "-it", "--image_type", metavar="jpg/png", type=_image_type,
+        help="which frames to read and which kind to write (default: the type found; png where frames are extracted)",
+    )  # fmt: skip
+    group.add_argument("--overwrite", action="store_true", help="start afresh where another render or video is")
+    group.add_argument("--list-layers", action="store_true", help="print the network's layers and shapes, then exit")
+    group.add_argument(
+        "-v", "--verbose", type=int, choices=(0, 1, 2, 3),
+        help="0 errors only, 1 progress and summary, 2 a line a frame and an iteration, 3 a live picture too "
+        f"(default: {DEFAULT_VERBOSE})",
+    )  # fmt: skip
+
+
+def _add_network_options(group):
+    group.add_argument(
+        "-t", "--model_path", metavar="DIR",
+        help="directory of a Caffe model: a deploy.prototxt and a .caffemodel (default: bvlc_googlenet in "
+        "$CAFFE_ROOT/models, ../caffe/models or models; else the embedded EfficientNet-Lite0)",
+    )  # fmt: skip
+    group.add_argument(
+        "-m", "--model_name", metavar="NAME", help="its caffemodel, with or without the ending (default: the only one)"
+    )
+    group.add_argument("--engine", choices=("torch",), help="what runs the network (default: torch)")
+    group.add_argument(
+        "-gpu", "--gpu", type=int, choices=(0, 1), help="0 CPU, 1 GPU (default: 1 where there is a GPU)"
+    )
+
+
+def _add_dream_options(group):
+    default = DreamOptions()
+    group.add_argument(
+        "-l", "--layers", metavar="LAYER", nargs="+",
+        help=f"layers, one a frame, in turn; {CUSTOM_LOOP} is the model's own loop (default: {CUSTOM_LOOP})",
+    )  # fmt: skip
+    group.add_argument(
+        "-oct", "--octaves", type=int, metavar="N", help=f"octaves, 1 or more (default: {default.octaves})"
+    )
+    group.add_argument(
+        "-octs", "--octavescale", dest="octave_scale", type=float, metavar="X",
+        help=f"ratio between octaves, more than 1 (default: {default.octave_scale})",
+    )  # fmt: skip
+    group.add_argument(
+        "-itr", "--iterations", type=int, metavar="N",
+        help=f"steps an octave, 0 or more (default: {default.iterations})",
+    )  # fmt: skip
+    group.add_argument(
+        "-s", "--stepsize", dest="step_size", type=float, metavar="X",
+        help=f"mean change of a step in grey levels, 0 or more (default: {default.step_size})",
+    )  # fmt: skip
+    group.add_argument(
+        "-j", "--jitter", type=int, metavar="N",
+        help=f"random shift of each step in pixels, 0 or more (default: {default.jitter})",
+    )  # fmt: skip
+    group.add_argument(
+        "-z", "--zoom", type=float, metavar="X",
+        help="enlarge what a frame inherits about the centre, 1 (not at all) to 100 "
+        f"(default: {default.zoom:g})",
+    )  # fmt: skip
+    group.add_argument(
+        "-p", "--preview", type=int, metavar="WIDTH",
+        help=f"dream at this width, height in proportion; 0 is full size (default: {default.preview})",
+    )  # fmt: skip
+    group.add_argument(
+        "-g", "--guide", metavar="IMAGE",
+        help="guide image: a path, or a name inside the input directory (default: none)",
+    )  # fmt: skip
+    group.add_argument("--seed", type=int, metavar="N", help=f"seed of the jitter, 0 or more (default: {default.seed})")
+
+
+def _add_flow_options(group):
+    default = FlowOptions()
+    group.add_argument(
+        "-flow", "--flow", dest="flow_mode", metavar="0/1",
+        type=int, choices=[int(mode) for mode in FlowMode], nargs="?", const=int(FlowMode.BLEND),
+        help=f"0 off, 1 blend along the optical flow (default: {default.mode})",
+    )  # fmt: skip
+    group.add_argument(
+        "-flowthresh", "--flowthresh", dest="threshold", type=float, metavar="X",
+        help="what counts as moving: 0 to 255, where 255 is the fastest motion in the frame "
+        f"(default: {default.threshold:g})",
+    )  # fmt: skip
+    group.add_argument(
+        "-bm", "--blendflow", dest="blend_flow", type=float, metavar="X",
+        help=f"share inherited where the picture moves, 0 to 1 (default: {default.blend_flow})",
+    )  # fmt: skip
+    group.add_argument(
+        "-bs", "--blendstatic", dest="blend_static", type=float, metavar="X",
+        help=f"share inherited where it is still, 0 to 1 (default: {default.blend_static})",
+    )  # fmt: skip
+
+
+def _add_divide_options(group):
+    default = DivideOptions()
+    group.add_argument(
+        "-d", "--divide", dest="divide_mode", type=int, choices=[int(mode) for mode in DivideMode], metavar="0-2",
+        help="0 off, 1 tiles of at most maxWidth x maxHeight, 2 two by two where wider than maxWidth "
+        f"(default: {default.mode})",
+    )  # fmt: skip
+    group.add_argument(
+        "-mw", "--maxWidth", dest="max_width", type=int, metavar="N",
+        help=f"largest width of a tile in pixels, 1 or more (default: {default.max_width})",
+    )  # fmt: skip
+    group.add_argument(
+        "-mh", "--maxHeight", dest="max_height", type=int, metavar="N",
+        help=f"largest height of a tile in pixels, 1 or more (default: {default.max_height})",
+    )  # fmt: skip
+
+
+def _add_video_options(group):
+    group.add_argument(
+        "-f", "--framerate", dest="frame_rate", metavar="RATE",
+        help="frame rate, such as 24, 29.97 or 30000/1001 "
+        f"(default: that of the source video, else {DEFAULT_FRAME_RATE})",
+    )  # fmt: skip
+    group.add_argument(
+        "--audio", metavar="FILE/none",
+        help=f"sound track, or {NO_AUDIO} (default: the source video's own, at its own rate)",
+    )  # fmt: skip
+
+
+def _image_type(text):
+    kind = {ending[1:]: kind for kind, endings in IMAGE_TYPES.items() for ending in endings}.get(text.lower())
+    if kind is None:
+        raise argparse.ArgumentTypeError(f"expected jpg or png, not {text}")
+    return kind
+
+
+def _join_paths(arguments, parser):
+    """``-i -clip.mov`` as ``--input=-clip.mov``: a name that starts with a dash is still a name."""
+    taking_paths = {"-i": "--input", "-o": "--output", "-t": "--model_path", "-m": "--model_name", "-g": "--guide"}
+    known = parser._option_string_actions
+    joined = []
+    for argument in arguments:
+        option = joined[-1] if joined else None
+        long_name = taking_paths.get(option, option if option in taking_paths.values() else None)
+        if long_name and argument.startswith("-") and argument not in known:
+            joined[-1] = f"{long_name}={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+class Given:
+    """The options that were given, and the checked option classes made of them."""
+
+    def __init__(self, namespace):
+        self._given = vars(namespace)
+
+    def __getattr__(self, name):
+        return self._given.get(name)
+
+    def of(self, kind, **values):
+        """An option class from the given options that bear its fields' names, and ``values``."""
+        given = {field.name: self._given[field.name] for field in fields(kind) if field.name in self._given}
+        return kind(**given, **{name: value for name, value in values.items() if value is not None})
+
+    def render(self):
+        """`RenderOptions`, without the guide."""
+        flow = None if self.flow_mode is None else FlowMode(self.flow_mode)
+        divide = None if self.divide_mode is None else DivideMode(self.divide_mode)
+        return RenderOptions(
+            dream=self.of(DreamOptions, layers=self.layers and tuple(self.layers)),
+            flow=self.of(FlowOptions, mode=flow),
+            divide=self.of(DivideOptions, mode=divide),
+            image_type=self.image_type,
+        )
+
+    def video(self):
+        """`VideoOptions`"""
+        rate = None if self.frame_rate is None else parse_frame_rate(self.frame_rate)
+        return VideoOptions(frame_rate=rate, audio=self.audio)
+
+
+class Screen:
+    """What the user sees while it runs, by the level of -v. All of it goes to standard error."""
+
+    def __init__(self, level):
+        self.level = level
+        self._bar = None
+
+    def tell(self, line):
+        """A line for the user, above the bar."""
+        if self.level < 1:
+            return
+        if self._bar is None:
+            print(line, file=sys.stderr)
+        else:
+            self._bar.write(line, file=sys.stderr)
+
+    def detail(self, line):
+        """A line that only -v 2 shows."""
+        if self.level >= 2:
+            self.tell(line)
+
+    @contextmanager
+    def bar(self, total, what):
+        """A progress bar with the time that is left."""
+        from tqdm import tqdm
+
+        layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
+        with tqdm(total=total, desc=what, bar_format=layout, disable=self.level < 1, file=sys.stderr) as self._bar:
+            yield self._bar
+        self._bar = None
+
+
+class LivePicture:
+    """The picture as it grows: in a window where there is a display, else rewritten in place in a file."""
+
+    def __init__(self, path):
+        self._path = path
+        self._shown = 0.0
+        self._window = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+    def show(self, report):
+        """Show the picture of an `ascent.StepReport`, at most twice a second."""
+        if time.monotonic() - self._shown < LIVE_PICTURE_SECONDS:
+            return
+        picture = report.picture()
+        self._window = self._window and self._show_window(picture)
+        if not self._window:
+            from deepdream.frames import write_frame
+
+            write_frame(self._path, picture, "jpg")
+        self._shown = time.monotonic()
+
+    @staticmethod
+    def _show_window(picture):
+        import cv2
+
+        try:
+            cv2.imshow("dream", picture[:, :, ::-1])
+            cv2.waitKey(1)
+        except cv2.error:
+            return False  # an OpenCV without windows, or a display that does not answer: the file serves
+        return True
+
+
+def main(arguments=None):
+    """Run a command line; returns the exit status."""
+    try:
+        parser = build_parser()
+        given = Given(parser.parse_args(_join_paths(sys.argv[1:] if arguments is None else arguments, parser)))
+        _run(given, Screen(DEFAULT_VERBOSE if given.verbose is None else given.verbose))
+    except DreamError as error:
+        print(f"dreamer.py: {error}", file=sys.stderr)
+        if os.environ.get("DEEPDREAM_DEBUG"):
+            raise
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("dreamer.py: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _run(given, screen):
+    options, video = given.render(), given.video()
+    if given.list_layers:
+        return list_layers(given, screen)
+    if given.extract and given.create:
+        raise UsageError("-e and -c are two modes; give one of them")
+    for option in ("input", "output"):
+        if not getattr(given, option):
+            raise UsageError(f"-{option[0]}/--{option} is missing (--help shows examples)")
+    if given.extract:
+        return run_extract(given, screen, given.input, given.output)
+    if given.create:
+        return run_create(given, screen, given.input, given.output, video)
+    if Path(given.input).is_file():
+        return run_all(given, screen, options, video)
+    if Path(given.output).suffix.lower() in VIDEO_ENDINGS:
+        raise UsageError(
+            f"{given.input} is no video, and {given.output} is one; dream frames into a directory, "
+            "then create the video with -c 1"
+        )
+    return run_dream(given, screen, given.input, given.output, options)
+
+
+def run_extract(given, screen, source, directory):
+    """Mode -e 1: a video into a directory of frames."""
+    from deepdream import video
+
+    started = time.monotonic()
+    info = video.probe(source)
+    with screen.bar(info.frame_count, "extract") as bar:
+        kind = given.image_type or "png"
+        overwrite = bool(given.overwrite)
+        clip = video.extract(source, directory, kind, overwrite, lambda done, total: bar.update(done - bar.n))
+    screen.tell(f"{clip.frame_count} frames extracted in {_duration(started)}: {directory}")
+
+
+def run_dream(given, screen, source, output, options):
+    """Mode dream: a directory of frames into another."""
+    from deepdream.frames import PREVIEW_NAME, open_frames
+    from deepdream.networks import load_network, resolve_layers
+    from deepdream.sequence import dream_frames, open_render
+
+    started = time.monotonic()
+    guide = _find_guide(given.guide, source)
+    options = RenderOptions(options.dream, options.flow, options.divide, guide, options.image_type)
+    frames = open_frames(source, options.image_type, leave_out=[guide] if guide else ())
+    network = load_network(given.model_path, given.model_name, given.gpu and bool(given.gpu), tell=screen.tell)
+    layers = resolve_layers(network, options.dream.layers, screen.tell)
+    render = open_render(frames, output, network, layers, options, bool(given.overwrite))
+    live = LivePicture(render.output / PREVIEW_NAME) if screen.level >= 3 else None
+    count = len(frames.paths)
+    if 0 < len(render.todo) < count:
+        screen.tell(f"going on: {count - len(render.todo)} of {count} frames are there")
+    with screen.bar(render.work, "dream") as bar:
+
+        def on_step(report, number):
+            bar.set_postfix_str(f"frame {number + 1}/{count}, octave {report.octave}/{report.octaves}", refresh=False)
+            bar.update(report.pixels)
+            if screen.level >= 2:
+                screen.detail(
+                    f"frame {number + 1} octave {report.octave} ({report.size[1]}x{report.size[0]}) "
+                    f"iteration {report.iteration}: mean gradient {report.strength():.4g}"
+                )
+            if live:
+                live.show(report)
+
+        for frame in dream_frames(render, network, on_step):
+            screen.detail(f"frame {frame.number + 1}/{count}: {frame.layer}, {frame.seconds:.1f} s, {frame.path}")
+    screen.tell(f"{count} frames ({len(render.todo)} dreamed now) in {_duration(started)}: {output}")
+
+
+def run_create(given, screen, directory, path, options):
+    """Mode -c 1: a directory of frames into a video."""
+    from deepdream import video
+    from deepdream.frames import open_frames
+
+    started = time.monotonic()
+    count = len(open_frames(directory, given.image_type).paths)
+    with screen.bar(count, "create") as bar:
+        created = video.create(
+            directory,
+            path,
+            options,
+            given.image_type,
+            bool(given.overwrite),
+            lambda done, total: bar.update(done - bar.n),
+        )
+    for message in created.messages:
+        screen.tell(message)
+    screen.tell(f"{created.frame_count} frames, {float(created.duration):.2f} s, made in {_duration(started)}: {path}")
+
+
+def run_all(given, screen, options, video):
+    """Extract, dream and create in one; the frames stay beside the video, in its name with ``.frames``."""
+    output = Path(given.output)
+    if output.suffix.lower() not in VIDEO_ENDINGS:
+        raise UsageError(
+            f"{given.input} is a video, so -o {output} must be one too ({', '.join(VIDEO_ENDINGS)}); "
+            "to extract its frames alone add -e 1"
+        )
+    room = output.with_suffix(".frames")
+    run_extract(given, screen, given.input, room / "Input")
+    run_dream(given, screen, room / "Input", room / "Output", options)
+    run_create(given, screen, room / "Output", output, video)
+
+
+def list_layers(given, screen):
+    """Print the layers of the network, each with the shape of what it puts out at its own input size."""
+    from deepdream.networks import load_network
+
+    network = load_network(given.model_path, given.model_name, gpu=False, tell=screen.tell)
+    for name, shape in network.layer_shapes():
+        print(f"{name:40} {shape}")
+
+
+def _find_guide(name, directory):
+    """The path of the guide: as given, else of that name inside the input directory; None where none is given."""
+    if name is None:
+        return None
+    for path in (Path(name), Path(directory, name)):
+        if path.is_file():
+            return str(path)
+    raise UsageError(f"-g {name}: no such file, neither here nor inside {directory}")
+
+
+def _duration(started):
+    return timedelta(seconds=round(time.monotonic() - started))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
