@@ -279,6 +279,17 @@ class Screen:
             yield self._bar
         self._bar = None
 
+    @contextmanager
+    def counter(self, what):
+        """A bar over frames, as a function of (done, total)."""
+        with self.bar(None, what) as bar:
+
+            def on_progress(done, total):
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield on_progress
+
 
 class LivePicture:
     """The picture as it grows: in a window where there is a display, else rewritten in place in a file."""
@@ -357,12 +368,11 @@ def run_extract(given, screen, source, directory):
     from deepdream import video
 
     started = time.monotonic()
-    info = video.probe(source)
-    with screen.bar(info.frame_count, "extract") as bar:
-        kind = given.image_type or "png"
-        overwrite = bool(given.overwrite)
-        clip = video.extract(source, directory, kind, overwrite, lambda done, total: bar.update(done - bar.n))
-    screen.tell(f"{clip.frame_count} frames extracted in {_duration(started)}: {directory}")
+    with screen.counter("extract") as on_progress:
+        made = video.extract(source, directory, given.image_type or "png", bool(given.overwrite), on_progress)
+    for message in made.messages:
+        screen.tell(message)
+    screen.tell(f"{made.clip.frame_count} frames extracted in {_duration(started)}: {directory}")
 
 
 def run_dream(given, screen, source, output, options):
@@ -403,22 +413,13 @@ def run_dream(given, screen, source, output, options):
 def run_create(given, screen, directory, path, options):
     """Mode -c 1: a directory of frames into a video."""
     from deepdream import video
-    from deepdream.frames import open_frames
 
     started = time.monotonic()
-    count = len(open_frames(directory, given.image_type).paths)
-    with screen.bar(count, "create") as bar:
-        created = video.create(
-            directory,
-            path,
-            options,
-            given.image_type,
-            bool(given.overwrite),
-            lambda done, total: bar.update(done - bar.n),
-        )
-    for message in created.messages:
+    with screen.counter("create") as on_progress:
+        made = video.create(directory, path, options, given.image_type, bool(given.overwrite), on_progress)
+    for message in made.messages:
         screen.tell(message)
-    screen.tell(f"{created.frame_count} frames, {float(created.duration):.2f} s, made in {_duration(started)}: {path}")
+    screen.tell(f"{made.frame_count} frames, {made.duration:.2f} s of video, in {_duration(started)}: {path}")
 
 
 def run_all(given, screen, options, video):

@@ -146,7 +146,7 @@ def _open_picture(path):
 def read_size(path):
     """(width, height) of a picture as it will be read, from its header alone."""
     with _open_picture(path) as picture:
-        sideways = picture.getexif().get(0x0112, 1) >= 5
+        sideways = Image.Image.getexif(picture).get(0x0112, 1) >= 5  # PngImageFile's own decodes the whole picture
         return (picture.height, picture.width) if sideways else picture.size
 
 
