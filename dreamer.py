@@ -229,7 +229,7 @@ class Given:
     def of(self, kind, **values):
         """An option class from the given options that bear its fields' names, and ``values``."""
         given = {field.name: self._given[field.name] for field in fields(kind) if field.name in self._given}
-        return kind(**given, **{name: value for name, value in values.items() if value is not None})
+        return kind(**{**given, **{name: value for name, value in values.items() if value is not None}})
 
     def render(self):
         """`RenderOptions`, without the guide."""

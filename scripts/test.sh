@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Make the environment and pass the tests.  Usage: test.sh [OPTIONS of pytest]
+set -euo pipefail
+scripts="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+"$scripts/environment.sh" "$scripts/../tests/requirements.txt"
+cd "$scripts/.."
+.venv/bin/python -m flake8
+exec .venv/bin/python -m pytest "$@"
