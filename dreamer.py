@@ -34,6 +34,8 @@ DEFAULT_VERBOSE = 1
 LIVE_PICTURE_SECONDS = 0.5
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv")
 INTERRUPTED = 130
+DREAM_GROUPS = ("the network", "the dream", "from frame to frame (optical flow)", "dividing large frames")
+VIDEO_GROUP = "the video"
 EPILOG = """examples:
   %(prog)s -i clip.mov -o Video.mp4              extract, dream and create in one
   %(prog)s -e 1 -i clip.mov -o Input             1 extract the frames of a video
@@ -61,11 +63,10 @@ def build_parser():
         allow_abbrev=False,
     )
     _add_mode_options(parser.add_argument_group("what to do"))
-    _add_network_options(parser.add_argument_group("the network"))
-    _add_dream_options(parser.add_argument_group("the dream"))
-    _add_flow_options(parser.add_argument_group("from frame to frame (optical flow)"))
-    _add_divide_options(parser.add_argument_group("dividing large frames"))
-    _add_video_options(parser.add_argument_group("the video"))
+    dream_groups = (_add_network_options, _add_dream_options, _add_flow_options, _add_divide_options)
+    for title, add_options in zip(DREAM_GROUPS, dream_groups):
+        add_options(parser.add_argument_group(title))
+    _add_video_options(parser.add_argument_group(VIDEO_GROUP))
     return parser
 
 
@@ -344,23 +345,41 @@ def _run(given, screen):
     options, video = given.render(), given.video()
     if given.list_layers:
         return list_layers(given, screen)
+    _check_mode(given)
+    from_video = not (given.extract or given.create) and Path(given.input).is_file()
+    if not from_video:
+        unused = (*DREAM_GROUPS, VIDEO_GROUP) if given.extract else DREAM_GROUPS if given.create else (VIDEO_GROUP,)
+        _tell_unused(given, unused, screen)
+    if given.extract:
+        return run_extract(given, screen, given.input, given.output)
+    if given.create:
+        return run_create(given, screen, given.input, given.output, video)
+    if from_video:
+        return run_all(given, screen, options, video)
+    return run_dream(given, screen, given.input, given.output, options)
+
+
+def _check_mode(given):
     if given.extract and given.create:
         raise UsageError("-e and -c are two modes; give one of them")
     for option in ("input", "output"):
         if not getattr(given, option):
             raise UsageError(f"-{option[0]}/--{option} is missing (--help shows examples)")
-    if given.extract:
-        return run_extract(given, screen, given.input, given.output)
-    if given.create:
-        return run_create(given, screen, given.input, given.output, video)
-    if Path(given.input).is_file():
-        return run_all(given, screen, options, video)
-    if Path(given.output).suffix.lower() in VIDEO_ENDINGS:
+    dreaming = not (given.extract or given.create or Path(given.input).is_file())
+    if dreaming and Path(given.output).suffix.lower() in VIDEO_ENDINGS:
         raise UsageError(
             f"{given.input} is no video, and {given.output} is one; dream frames into a directory, "
             "then create the video with -c 1"
         )
-    return run_dream(given, screen, given.input, given.output, options)
+
+
+def _tell_unused(given, titles, screen):
+    """Say which of the given options belong to another mode (batch files often share one list of options)."""
+    groups = [group for group in build_parser()._action_groups if group.title in titles]
+    actions = [action for group in groups for action in group._group_actions]
+    unused = [action.option_strings[-1] for action in actions if getattr(given, action.dest) is not None]
+    if unused:
+        screen.tell(f"{', '.join(unused)}: these change nothing in this mode")
 
 
 def run_extract(given, screen, source, directory):
