@@ -7,6 +7,7 @@ imported once the command line has been understood, so that --help answers at on
 
 import argparse
 import os
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ DEFAULT_VERBOSE = 1
 LIVE_PICTURE_SECONDS = 0.5
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv")
 INTERRUPTED = 130
+TERMINATED = 143
 DREAM_GROUPS = ("the network", "the dream", "from frame to frame (optical flow)", "dividing large frames")
 VIDEO_GROUP = "the video"
 EPILOG = """examples:
@@ -326,6 +328,7 @@ class LivePicture:
 
 def main(arguments=None):
     """Run a command line; returns the exit status."""
+    signal.signal(signal.SIGTERM, Terminated.on_signal)
     try:
         parser = build_parser()
         given = Given(parser.parse_args(_join_paths(sys.argv[1:] if arguments is None else arguments, parser)))
@@ -335,10 +338,19 @@ def main(arguments=None):
         if os.environ.get("DEEPDREAM_DEBUG"):
             raise
         return error.exit_status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("dreamer.py: interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     return 0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: it ends a run as Ctrl-C does."""
+
+    @classmethod
+    def on_signal(cls, number, frame):
+        """A signal handler that raises it."""
+        raise cls
 
 
 def _run(given, screen):
@@ -413,7 +425,7 @@ def run_dream(given, screen, source, output, options):
         screen.tell(f"going on: {count - len(render.todo)} of {count} frames are there")
     with screen.bar(render.work, "dream") as bar:
 
-        def on_step(report, number):
+        def on_step(number, report):
             bar.set_postfix_str(f"frame {number + 1}/{count}, octave {report.octave}/{report.octaves}", refresh=False)
             bar.update(report.pixels)
             if screen.level >= 2:

@@ -1,9 +1,8 @@
 """The loop over frames: start picture, dream, save. A run that was stopped goes on after its last whole frame."""
 
-import json
-import re
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,20 @@ from PIL import Image
 
 from deepdream import ascent, objectives
 from deepdream.errors import UsageError
-from deepdream.files import make_directory, write_whole
 from deepdream.flow import inherits, start_picture
-from deepdream.frames import CLIP_NAME, FrameDirectory, check_sizes, copy_clip, read_frame, write_frame
+from deepdream.frames import FrameDirectory, check_sizes, copy_clip, read_frame, write_frame
+from deepdream.journal import Journal, file_sum
 from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
 
-MANIFEST_NAME = "render.json"
 GUIDE_SIZE = (224, 224)
-_FRAME_NAME = re.compile(r"frame_\d{6,}\.(png|jpg)")
 
 
 @dataclass(frozen=True)
 class Render:
     """A run that has been checked and can start: frames in, frames out, and which are still to do.
 
-    ``size`` is the (w, h) at which it dreams; ``layers`` are the network's, one a frame, in turn.
+    ``size`` is the (w, h) at which it dreams; ``layers`` are the network's, one a frame, in turn. The output is
+    locked from here until `dream_frames` ends.
     """
 
     frames: FrameDirectory
@@ -33,7 +31,8 @@ class Render:
     options: RenderOptions
     layers: tuple
     size: tuple
-    todo: tuple
+    journal: Journal
+    todo: tuple = ()
 
     def path(self, number):
         """Where the dream of frame ``number`` is saved."""
@@ -72,45 +71,43 @@ def open_render(frames, output, network, layers, options, overwrite=False):
         network.check_size(layer, smallest)
     if options.guide is not None:
         read_frame(options.guide)
-    settings = _settings(frames, network, layers, options)
-    make_directory(output)
-    if overwrite:
-        _clear(output)
-    _check_manifest(output, settings)
-    write_whole(output / MANIFEST_NAME, (json.dumps(settings, indent=2) + "\n").encode())
+    journal = Journal(output, _settings(frames, network, layers, options), overwrite)
     copy_clip(frames.path, output)
-    render = Render(frames, output, options, tuple(layers), (width, height), ())
-    missing = [number for number in range(len(frames.paths)) if not render.path(number).exists()]
-    if missing and inherits(options.flow):
-        # What comes after a missing frame inherits from it, so it is dreamed again as well.
-        missing = list(range(missing[0], len(frames.paths)))
-    return replace(render, todo=tuple(missing))
+    render = Render(frames, output, options, tuple(layers), (width, height), journal)
+    todo = journal.to_do([render.path(number) for number in range(len(frames.paths))], frames.paths)
+    if todo and inherits(options.flow):
+        # What comes after a frame that is dreamed again inherits from it.
+        todo = range(todo[0], len(frames.paths))
+    return replace(render, todo=tuple(todo))
 
 
 def dream_frames(render, network, on_step=None):
     """Dream and save the frames of a `Render` that are still to do; yields a `FrameReport` a frame.
 
-    ``on_step(report, number)`` is called with each `ascent.StepReport` and the frame's number.
+    ``on_step(number, report)`` is called with the frame's number and each `ascent.StepReport`.
     """
-    objective_of = _objectives(network, render)
-    source_number, source = None, None
-    for number in render.todo:
-        started = time.monotonic()
-        previous = source if source_number == number - 1 else None
-        source_number, source = number, _read(render, number)
-        layer = render.layers[number % len(render.layers)]
-        picture = ascent.dream(
-            _start(render, number, previous, source),
-            network,
-            layer,
-            render.options.dream,
-            render.options.divide,
-            objective_of(layer),
-            np.random.default_rng([render.options.dream.seed, number]),
-            on_step and (lambda report: on_step(report, number)),
-        )
-        write_frame(render.path(number), picture, render.frames.image_type)
-        yield FrameReport(number, len(render.frames.paths), render.path(number), layer, time.monotonic() - started)
+    with render.journal:
+        objective_of = _objectives(network, render)
+        source_number, source = None, None
+        for number in render.todo:
+            started = time.monotonic()
+            previous = source if source_number == number - 1 else None
+            source_number, source = number, _read(render, number)
+            layer = render.layers[number % len(render.layers)]
+            picture = ascent.dream(
+                _start(render, number, previous, source),
+                network,
+                layer,
+                render.options.dream,
+                render.options.divide,
+                objective_of(layer),
+                np.random.default_rng([render.options.dream.seed, number]),
+                on_step and partial(on_step, number),
+            )
+            path = render.path(number)
+            write_frame(path, picture, render.frames.image_type)
+            render.journal.record(number, path, render.frames.paths[number])
+            yield FrameReport(number, len(render.frames.paths), path, layer, time.monotonic() - started)
 
 
 def _start(render, number, previous, current):
@@ -170,7 +167,7 @@ def _settings(frames, network, layers, options):
         "--zoom": dream.zoom,
         "--preview": dream.preview,
         "--seed": dream.seed,
-        "--guide": options.guide and str(Path(options.guide).resolve()),
+        "--guide": options.guide and f"{Path(options.guide).resolve()} ({file_sum(options.guide)})",
         "--flow": int(flow.mode),
         "--flowthresh": flow.threshold,
         "--blendflow": flow.blend_flow,
@@ -179,33 +176,3 @@ def _settings(frames, network, layers, options):
         "--maxWidth": divide.max_width,
         "--maxHeight": divide.max_height,
     }
-
-
-def _rendered(output):
-    return [path for path in output.iterdir() if _FRAME_NAME.fullmatch(path.name)]
-
-
-def _clear(output):
-    for path in [*_rendered(output), output / MANIFEST_NAME, output / CLIP_NAME]:
-        path.unlink(missing_ok=True)
-
-
-def _check_manifest(output, settings):
-    """Raise `UsageError` where ``output`` holds frames that were not made with these settings."""
-    if not _rendered(output):
-        return
-    try:
-        there = json.loads((output / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        there = None
-    if not isinstance(there, dict):
-        raise UsageError(
-            f"{output} holds frames, and no {MANIFEST_NAME} says how they were made; --overwrite starts afresh"
-        )
-    differing = [
-        f"{name} is {settings[name]}, was {there.get(name)}" for name in settings if settings[name] != there.get(name)
-    ]
-    if differing:
-        raise UsageError(
-            f"{output} holds another render ({'; '.join(differing)}); choose another output, or --overwrite it"
-        )

@@ -1,0 +1,147 @@
+"""What a directory of dreams remembers of its render: the settings, and a sum of each frame that is whole.
+
+`render.json` holds the settings. `frames.jsonl` gets a line as each frame is saved; a frame counts as done while
+it and its source have the sums of its line. Nothing here depends on clocks or on the times of files.
+"""
+
+import hashlib
+import json
+import operator
+import os
+import re
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from deepdream.errors import DreamError, UsageError
+from deepdream.files import make_directory, write_whole
+from deepdream.frames import CLIP_NAME, PREVIEW_NAME
+
+MANIFEST_NAME = "render.json"
+JOURNAL_NAME = "frames.jsonl"
+LOCK_NAME = ".lock"
+_FRAME_NAME = re.compile(r"frame_\d{6,}\.(png|jpg)")
+
+
+class Journal:
+    """The journal of a directory of dreams, which is locked for as long as this is open (use it as a context).
+
+    ``settings``: plain data by option, all that decides the frames' bytes. Raises `UsageError` where another run
+    is at work in the directory, or it holds frames of other settings and ``overwrite`` is not set.
+    """
+
+    def __init__(self, directory, settings, overwrite=False):
+        self._directory = make_directory(Path(directory))
+        self._lock = FileLock(self._directory / LOCK_NAME)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(f"another run is at work in {directory}; wait for it, or choose another output") from None
+        except OSError as error:
+            raise DreamError(f"cannot write in {directory}: {error.strerror or error}") from error
+        try:
+            self._open(settings, overwrite)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, settings, overwrite):
+        if overwrite:
+            self._clear()
+        self._check_settings(settings)
+        write_whole(self._directory / MANIFEST_NAME, (json.dumps(settings, indent=2) + "\n").encode())
+        self._sums = self._read()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._lock.release()
+
+    def to_do(self, paths, sources):
+        """The numbers of the frames that are missing or damaged; frame n is saved at ``paths[n]``.
+
+        Raises `UsageError` where dreams are there and whole, but of sources that have changed or are gone since:
+        they are not overwritten unasked.
+        """
+        beyond = [number for number in self._sums if number >= len(paths)]
+        if beyond:
+            raise UsageError(
+                f"{self._directory} holds dreams of {max(beyond) + 1} frames, and the input has {len(paths)} now; "
+                "choose another output, or --overwrite it"
+            )
+        whole = [number for number, (frame_sum, _) in self._sums.items() if frame_sum == file_sum(paths[number])]
+        changed = [number for number in whole if self._sums[number][1] != file_sum(sources[number])]
+        if changed:
+            raise UsageError(
+                f"{sources[min(changed)]} has changed since it was dreamed; restore it, choose another output, "
+                "or --overwrite this one"
+            )
+        return sorted(set(range(len(paths))).difference(whole))
+
+    def record(self, number, path, source):
+        """Note that a frame has been saved."""
+        self._sums[number] = (file_sum(path), file_sum(source))
+        line = json.dumps({"frame": number, "sums": self._sums[number]})
+        try:
+            # A link in its place would lead out of the directory.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            with open(os.open(self._directory / JOURNAL_NAME, flags, 0o666), "w", encoding="utf-8") as journal:
+                journal.write(line + "\n")
+        except OSError as error:
+            raise DreamError(f"cannot write {self._directory / JOURNAL_NAME}: {error.strerror or error}") from error
+
+    def _read(self):
+        """The sums by frame. A line that a crash cut off counts for nothing: its frame is dreamed again."""
+        sums = {}
+        path = self._directory / JOURNAL_NAME
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+                frame_sum, source_sum = entry["sums"]
+                sums[operator.index(entry["frame"])] = (frame_sum, source_sum)
+            except (ValueError, KeyError, TypeError):
+                continue
+        if text and not text.endswith("\n"):
+            write_whole(path, (text + "\n").encode())
+        return {number: pair for number, pair in sums.items() if number >= 0}
+
+    def _rendered(self):
+        return [path for path in self._directory.iterdir() if _FRAME_NAME.fullmatch(path.name)]
+
+    def _clear(self):
+        for path in self._rendered():
+            path.unlink()
+        for name in (MANIFEST_NAME, JOURNAL_NAME, CLIP_NAME, PREVIEW_NAME):
+            (self._directory / name).unlink(missing_ok=True)
+
+    def _check_settings(self, settings):
+        if not self._rendered():
+            return
+        path = self._directory / MANIFEST_NAME
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            there = None
+        if not isinstance(there, dict):
+            raise UsageError(
+                f"{self._directory} holds frames, and no {MANIFEST_NAME} says how they were made; "
+                "choose another output, or --overwrite it"
+            )
+        changed = [key for key in settings if settings[key] != there.get(key)]
+        if changed:
+            differing = "; ".join(f"{key} is {settings[key]}, was {there.get(key)}" for key in changed)
+            raise UsageError(
+                f"{self._directory} holds another render ({differing}); "
+                "choose another output, or --overwrite it"
+            )
+
+
+def file_sum(path):
+    """The sha256 of a file; None where there is none that can be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
