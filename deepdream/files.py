@@ -1,7 +1,7 @@
 """Files that are written whole or not at all."""
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deepdream.errors import DreamError
@@ -25,6 +25,7 @@ def whole_file(path):
     path = Path(path)
     part = part_path(path)
     try:
+        part.unlink(missing_ok=True)  # what a killed run left, or a link that would lead elsewhere
         yield part
         with open(part, "r+b") as written:  # Windows syncs only what is open for writing
             os.fsync(written.fileno())
@@ -32,7 +33,8 @@ def whole_file(path):
     except OSError as error:
         raise DreamError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # an error above tells more than that there is nothing to remove
+            part.unlink()
 
 
 def write_whole(path, data):

@@ -25,6 +25,8 @@ def _opencv():
 
 def estimate_flow(previous, current):
     """The flow from the previous source frame to the current one, by Farneback (2003) on grey."""
+    if np.array_equal(previous, current):
+        return np.zeros((*current.shape[:2], 2), np.float32)  # Farneback sees motion at the edges of equal frames
     cv2 = _opencv()
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (previous, current)]
     return cv2.calcOpticalFlowFarneback(

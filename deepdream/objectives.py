@@ -19,10 +19,10 @@ def guide(guide_activations):
     ``guide_activations``: those of the guide image at the same layer, (c, h, w) of any h and w
     (the guided dream of Mordvintsev et al. 2015).
     """
-    features = guide_activations.flatten(1)
+    features = guide_activations.reshape(len(guide_activations), -1)  # a fully connected layer has no h and w
 
     def objective(activations):
-        flat = activations.flatten(1)
+        flat = activations.reshape(len(activations), -1)
         chunk = max(1, LARGEST_PRODUCT // features.shape[1])
         best = [(part.T @ features).argmax(1) for part in flat.split(chunk, 1)]
         return features[:, torch.cat(best)].reshape(activations.shape)

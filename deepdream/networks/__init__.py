@@ -9,6 +9,7 @@ A network has ``name``, ``layers`` (names in order), ``loop`` (the layers of its
 import difflib
 import hashlib
 import os
+from itertools import chain
 from pathlib import Path
 
 from deepdream.errors import ModelError
@@ -54,10 +55,7 @@ def resolve_layers(network, names, tell=print):
     from deepdream.networks import default_network
 
     layers = []
-    for name in names:
-        if name == CUSTOM_LOOP:
-            layers += network.loop
-            continue
+    for name in chain.from_iterable(network.loop if name == CUSTOM_LOOP else (name,) for name in names):
         stand_in = default_network.stand_in(name) if network.name == default_network.NAME else None
         if name not in network.layers and stand_in:
             tell(f"{name} is a layer of GoogLeNet; {stand_in} of the default network stands in for it")

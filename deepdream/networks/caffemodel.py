@@ -146,8 +146,9 @@ def read_mean(path):
     path = Path(path)
     if path.suffix == ".npy":
         try:
-            mean = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            with open(path, "rb") as file:
+                mean = np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
+        except (OSError, ValueError) as error:
             raise ModelError(f"{path} is no mean that can be read: {error}") from error
     else:
         blob = pb.BlobProto()

@@ -67,14 +67,14 @@ class TorchNetwork:
         for layer in self.layers:
             try:
                 yield layer, self.shape(layer, self.input_size or DEFAULT_INPUT_SIZE)
-            except ModelError as error:
+            except (ModelError, PictureTooSmall) as error:
                 yield layer, str(error)
 
     def check_size(self, layer, size):
         """Raise `PictureTooSmall` if a picture of ``size`` (h, w) cannot reach ``layer``."""
         self.shape(layer, size)
 
-    def _forward(self, x, layer):
+    def _forward(self, x, layer, explain=True):
         plan, target = self._plan(layer)
         values = {self._first_input: x}
         for step, last_use in plan:
@@ -82,7 +82,9 @@ class TorchNetwork:
             try:
                 tops = function(*(values[number] for number in step.inputs))
             except (RuntimeError, ValueError, IndexError) as error:
-                raise self._explained(error, step.layer, layer, tuple(x.shape[2:]), x.device) from error
+                if not explain:
+                    raise
+                raise self._explained(error, step.layer, layer, tuple(x.shape[2:])) from error
             values.update(zip(step.outputs, tops if isinstance(tops, tuple) else (tops,)))
             for number in last_use:
                 del values[number]
@@ -118,12 +120,11 @@ class TorchNetwork:
             raise ModelError(f"layer {layer} needs an input that is not the picture; choose another layer")
         return steps[::-1], target
 
-    def _explained(self, error, failing, layer, size, device):
+    def _explained(self, error, failing, layer, size):
         """The error of a layer as one of ours: a picture of the wrong size, or a net that does not fit together."""
         reason = str(error).splitlines()[0]
-        if device.type == "meta" or isinstance(error, torch.OutOfMemoryError) or "allocate memory" in reason:
-            where = f"layer {failing.name} ({failing.type})"
-            return (ModelError if device.type == "meta" else DreamError)(f"{where} failed: {reason}")
+        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in reason:
+            return DreamError(f"layer {failing.name} ({failing.type}) failed: {reason}")
         least = self.least_size(layer)
         if least is not None and min(size) < least:
             return PictureTooSmall(
@@ -152,9 +153,10 @@ class TorchNetwork:
 
     def _fits(self, layer, size):
         try:
-            return min(self.shape(layer, size), default=1) > 0
-        except ModelError:
+            top = self._forward(torch.empty(1, 3, *size, device="meta"), layer, explain=False)
+        except (ModelError, RuntimeError, ValueError, IndexError):
             return False
+        return min(top.shape) > 0
 
 
 def _trace(model):

@@ -1,0 +1,104 @@
+"""What the tests share: networks (each loaded once), photographs and real footage."""
+
+import importlib.util
+import os
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips import real_clip
+from deepdream.networks import load_network
+from nets import SMALL, SMALL_SIZE, ZOO, random_blobs, write_model
+
+# Before torch loads: on networks and pictures this small, threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+PHOTOGRAPHS = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def default_network(tmp_path_factory):
+    """The embedded network as a fresh machine gets it: no Caffe model around, nothing in the cache."""
+    place = tmp_path_factory.mktemp("fresh") / "place"
+    place.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CAFFE_ROOT", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(place.parent / "cache"))
+        patch.chdir(place)
+        return load_network(gpu=False, tell=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory):
+    """The folder of a small Caffe model with random weights."""
+    folder = tmp_path_factory.mktemp("small")
+    write_model(folder, SMALL, random_blobs(SMALL, SMALL_SIZE))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_network(small_folder):
+    return load_network(small_folder, gpu=False)
+
+
+@pytest.fixture(scope="session")
+def googlenet_prototxt():
+    return _zoo("bvlc_googlenet.prototxt").read_text()
+
+
+@pytest.fixture(scope="session")
+def googlenet_blobs(googlenet_prototxt):
+    return random_blobs(googlenet_prototxt, (224, 224))
+
+
+@pytest.fixture(scope="session")
+def googlenet(googlenet_prototxt, googlenet_blobs, tmp_path_factory):
+    """GoogLeNet with random weights."""
+    folder = tmp_path_factory.mktemp("googlenet")
+    write_model(folder, googlenet_prototxt, googlenet_blobs)
+    return load_network(folder, gpu=False)
+
+
+@pytest.fixture(scope="session")
+def squeezenet():
+    """A trained network of the Caffe Model Zoo."""
+    return load_network(_zoo("squeezenet_v1.0"), gpu=False)
+
+
+@pytest.fixture(scope="session")
+def caffe_reference():
+    """What Caffe itself computes with SqueezeNet."""
+    return np.load(_zoo("squeezenet_v1.0/caffe_reference.npz"))
+
+
+def _zoo(name):
+    if not (ZOO / name).exists():
+        pytest.skip(f"{ZOO / name} is not there: NOT TESTED with this real Caffe model")
+    return ZOO / name
+
+
+@pytest.fixture(scope="session")
+def photograph():
+    """A function from a name and a size (h, w) to a photograph: its centre, as uint8 RGB (h, w, 3)."""
+
+    def read(name, size):
+        with Image.open(PHOTOGRAPHS / name) as opened:
+            picture = opened.convert("RGB")
+        height, width = size
+        scale = min(picture.width / width, picture.height / height)
+        left, top = (picture.width - width * scale) / 2, (picture.height - height * scale) / 2
+        box = (left, top, left + width * scale, top + height * scale)
+        return np.array(picture.resize((width, height), Image.Resampling.BICUBIC, box))
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def footage():
+    """The first five frames of a man who talks in a moving car: uint8 RGB (h, w, 3)."""
+    with av.open(str(real_clip("carphone_pristine.mp4"))) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), 5)]

@@ -1,0 +1,350 @@
+"""The dream of one picture against plain numpy: pyramid, step, octaves, tiles; and that it goes uphill."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from deepdream import ascent, objectives
+from deepdream.errors import ModelError, PictureTooSmall
+from deepdream.options import DivideMode, DivideOptions, DreamOptions
+from deepdream.tiles import divide
+
+MEAN = np.float32([104, 116, 122])[:, None, None]
+WHOLE = DivideOptions()
+
+
+class Wavy:
+    """A network whose gradient is a plain function of the picture; it keeps all pictures that it was given."""
+
+    name, device, mean = "wavy", torch.device("cpu"), torch.from_numpy(MEAN)
+
+    def __init__(self):
+        self.seen = []
+
+    def gradient(self, picture, layer, objective):
+        self.seen.append(picture.numpy().copy())
+        return torch.from_numpy(self.slope(picture.numpy()))
+
+    @staticmethod
+    def slope(picture):
+        return np.sin(picture / 20) + picture.mean() / 50
+
+
+class Flat(Wavy):
+    """Its gradient is one value everywhere."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def gradient(self, picture, layer, objective):
+        return torch.full_like(picture, self.value)
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def dream(picture, network, division=WHOLE, on_step=None, seed=0, layer="layer", objective=objectives.l2, **options):
+    options = DreamOptions(**options)
+    return ascent.dream(
+        picture, network, layer, options, division, objective, np.random.default_rng(seed), on_step
+    )
+
+
+def zoomed(planes, size):
+    """scipy's linear zoom to a size.
+
+    With its default mode, "constant", scipy computes zeros in the last row or column of some sizes: the
+    position there is rounded to just beyond the edge. "nearest" gives what is meant.
+    """
+    factors = [target / length for target, length in zip(size, planes.shape[1:])]
+    return np.stack([ndimage.zoom(plane, factors, order=1, mode="nearest") for plane in planes])
+
+
+def to_planes(picture):
+    """RGB (h, w, 3) as BGR (3, h, w) less the mean."""
+    return np.float32(picture)[:, :, ::-1].transpose(2, 0, 1) - MEAN
+
+
+def to_rgb(planes):
+    return (planes + MEAN).transpose(1, 2, 0)[:, :, ::-1]
+
+
+def plain_step(x, gradient, step_size):
+    moved = x + step_size / abs(gradient).mean() * gradient
+    return np.clip(moved, -MEAN, 255 - MEAN)
+
+
+def plain_dream(picture, slope, options):
+    """Line by line what a dream without jitter is, in numpy and scipy."""
+
+    def steps(x):
+        for _ in range(options.iterations):
+            x = plain_step(x, slope(x), options.step_size)
+        return x
+
+    bases = [to_planes(picture)]
+    for _ in range(options.octaves - 1):
+        shrunk = [ndimage.zoom(plane, 1 / options.octave_scale, order=1, mode="nearest") for plane in bases[-1]]
+        bases.append(np.stack(shrunk))
+    detail = np.zeros_like(bases[-1])
+    for base in reversed(bases):
+        detail = zoomed(detail, base.shape[1:])
+        x = steps(base + detail)
+        detail = x - base
+    return to_rgb(x)
+
+
+# --- Pyramid and resize ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1.05, 1.3, 1.4, 1.8, 2.0, 3.7])
+@pytest.mark.parametrize("size", [(144, 176), (97, 131), (33, 64), (480, 641), (7, 5)])
+def test_each_octave_is_scipys_zoom_of_the_one_before(size, scale):
+    octaves = [octave.numpy() for octave in ascent.pyramid(torch.from_numpy(to_planes(noise(*size))), 4, scale)]
+    assert len(octaves) == 4 and octaves[0].shape == (3, *size)
+    wanted = octaves[0]
+    for octave in octaves[1:]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scipy warns where it makes a single pixel
+            wanted = np.stack([ndimage.zoom(plane, 1 / scale, order=1, mode="nearest") for plane in wanted])
+        if 0 in wanted.shape:
+            break  # scipy goes on to nothing at all, a pyramid ends at one pixel
+        assert octave.shape == wanted.shape
+        np.testing.assert_allclose(octave, wanted, atol=1e-2)
+
+
+@pytest.mark.parametrize("size, target", [((40, 50), (56, 70)), ((31, 17), (44, 23)), ((9, 200), (360, 201)),
+                                          ((1000, 3), (1400, 5)), ((20, 30), (20, 42)), ((5, 5), (5, 5))])
+def test_enlarging_is_scipys_zoom(size, target):
+    planes = to_planes(noise(*size))
+    resized = ascent.resize(torch.from_numpy(planes), target).numpy()
+    np.testing.assert_allclose(resized, zoomed(planes, target), atol=1e-2)
+
+
+def test_a_single_pixel_grows_into_a_plane_of_its_colour():
+    resized = ascent.resize(torch.from_numpy(to_planes(noise(1, 1))), (4, 6)).numpy()
+    np.testing.assert_array_equal(resized, np.broadcast_to(resized[:, :1, :1], (3, 4, 6)))
+
+
+def test_a_picture_of_its_own_size_is_not_touched():
+    planes = torch.from_numpy(to_planes(noise(5, 6)))
+    assert torch.equal(ascent.resize(planes, (5, 6)), planes)
+
+
+# --- One step --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step_size", [0.5, 1.5, 90.0])
+@pytest.mark.parametrize("jitter", [0, 9])
+@pytest.mark.parametrize("layer", ["conv1", "mixed"])
+def test_one_step_is_the_documented_formula(small_network, jitter, step_size, layer):
+    picture = to_planes(noise(24, 31))
+    x = torch.from_numpy(picture.copy())
+    options = DreamOptions(iterations=1, jitter=jitter, step_size=step_size)
+    rolled = []
+    watched = Watched(small_network, rolled)
+    list(ascent.ascend(x, watched, layer, objectives.l2, options, np.random.default_rng(5)))
+
+    shift = next((down, right) for down in range(-jitter, jitter + 1) for right in range(-jitter, jitter + 1)
+                 if np.array_equal(np.roll(picture, (down, right), (1, 2)), rolled[0]))  # fmt: skip
+    assert (shift != (0, 0)) == (jitter > 0)
+    gradient = small_network.gradient(torch.from_numpy(rolled[0]), layer, objectives.l2).numpy()
+    wanted = np.roll(rolled[0] + step_size / abs(gradient).mean() * gradient, (-shift[0], -shift[1]), (1, 2))
+    clipped = np.clip(wanted, -MEAN, 255 - MEAN)
+    assert (step_size < 10) or (clipped != wanted).any()
+    np.testing.assert_allclose(x, clipped, atol=1e-3)
+
+
+class Watched:
+    """A network that passes all on and keeps the pictures in a list."""
+
+    def __init__(self, network, pictures):
+        self.mean, self.name = network.mean, network.name
+        self._network, self._pictures = network, pictures
+
+    def gradient(self, picture, layer, objective):
+        self._pictures.append(picture.numpy().copy())
+        return self._network.gradient(picture, layer, objective)
+
+
+def test_each_step_moves_by_the_step_size_in_the_mean():
+    x = torch.zeros(3, 20, 20)
+    gradient = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 20, 20), dtype=np.float32))
+    strength = ascent.step(x, gradient, 1.5, -torch.from_numpy(MEAN), 255 - torch.from_numpy(MEAN))
+    assert abs(float(x.abs().mean()) - 1.5) < 1e-4
+    assert abs(float(strength) - abs(gradient.numpy()).mean()) < 1e-5
+
+
+def test_the_jitter_draws_every_shift_and_none_beyond():
+    picture = to_planes(noise(12, 12))
+    network = Wavy()
+    options = DreamOptions(iterations=400, jitter=2, step_size=0)
+    list(ascent.ascend(torch.from_numpy(picture), network, "layer", None, options, np.random.default_rng(0)))
+    corner = picture[:, 0, 0]
+    places = [np.argwhere((seen == corner[:, None, None]).all(0))[0] for seen in network.seen]
+    shifts = {tuple(int((place + 6) % 12 - 6) for place in found) for found in places}
+    assert shifts == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
+
+
+def test_a_zero_gradient_leaves_the_picture():
+    picture = noise(20, 30)
+    np.testing.assert_array_equal(dream(picture, Flat(0.0), octaves=1), picture)
+    # Over octaves as well: what is added to each is nothing.
+    np.testing.assert_array_equal(dream(picture, Flat(0.0), octaves=4), picture)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_is_an_error(value):
+    with pytest.raises(ModelError, match="gradient at layer is not finite"):
+        dream(noise(20, 30), Flat(value), octaves=1)
+
+
+@pytest.mark.parametrize("value, end", [(1.0, 255), (-1.0, 0)])
+def test_no_step_leaves_the_range_of_a_picture(value, end):
+    dreamed = dream(noise(20, 30), Flat(value), octaves=1, iterations=8, step_size=60)
+    assert (dreamed == end).all()
+
+
+# --- Uphill ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["l2", "guide"])
+@pytest.mark.parametrize(
+    "name, layer",
+    [
+        ("small_network", "mixed"),
+        ("default_network", "block_7/output"),
+        ("default_network", "block_11/output"),
+        ("googlenet", "inception_4d/pool"),
+        ("googlenet", "inception_4c/output"),
+        ("squeezenet", "fire5/concat"),
+    ],
+)
+def test_a_few_steps_raise_the_objective(request, photograph, name, layer, kind):
+    network = request.getfixturevalue(name)
+    guide = network.activations(ascent.to_network(photograph("chelsea.png", (96, 96)), network), layer)
+
+    def value(picture):
+        seen = network.activations(ascent.to_network(picture, network), layer).flatten(1)
+        return float(seen.square().sum() / 2 if kind == "l2" else (seen.T @ guide.flatten(1)).max(1).values.sum())
+
+    picture = photograph("coffee.png", (96, 96))
+    objective = objectives.l2 if kind == "l2" else objectives.guide(guide)
+    dreamed = dream(picture, network, layer=layer, objective=objective, octaves=1, iterations=4, jitter=4)
+    assert value(dreamed) > 1.02 * value(picture)
+    assert 1 < abs(np.float32(dreamed) - picture).mean() < 4 * 1.5 + 1  # four steps of 1.5
+
+
+# --- Octaves ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(40, 50), (37, 53)])
+@pytest.mark.parametrize("octaves, scale", [(1, 1.4), (2, 2.0), (4, 1.4), (3, 1.8)])
+def test_octaves_are_the_documented_formula(size, octaves, scale):
+    picture = noise(*size)
+    options = DreamOptions(octaves=octaves, octave_scale=scale, iterations=3, step_size=4.0, jitter=0)
+    dreamed = ascent.dream(picture, Wavy(), "layer", options, WHOLE, objectives.l2, np.random.default_rng(0))
+    wanted = plain_dream(picture, Wavy.slope, options)
+    assert dreamed.dtype == np.uint8 and dreamed.shape == picture.shape
+    assert abs(dreamed - wanted).max() < 0.55  # half a grey level of rounding
+
+
+def test_octaves_go_from_the_smallest_up():
+    network = Wavy()
+    dream(noise(40, 56), network, octaves=3, octave_scale=2.0, iterations=2)
+    assert [seen.shape[1:] for seen in network.seen] == [(10, 14)] * 2 + [(20, 28)] * 2 + [(40, 56)] * 2
+
+
+def test_without_iterations_the_picture_stays():
+    picture = noise(31, 45)
+    np.testing.assert_array_equal(dream(picture, Wavy(), iterations=0), picture)
+
+
+def test_the_seed_alone_decides_the_dream(small_network):
+    picture = noise(32, 40)
+    first, again, other = (
+        dream(picture, small_network, layer="mixed", octaves=2, iterations=2, seed=seed) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_the_given_picture_is_left_alone(small_network):
+    picture = noise(32, 40)
+    before = picture.copy()
+    dream(picture, small_network, layer="mixed", octaves=2, iterations=2)
+    np.testing.assert_array_equal(picture, before)
+
+
+def test_an_octave_too_small_for_the_layer_is_an_error_that_says_what_to_do(small_network):
+    with pytest.raises(PictureTooSmall, match=r"narrow .* 11x11 .* at least 19x19.*--octaves"):
+        dream(noise(32, 32), small_network, layer="narrow", octaves=4, octave_scale=1.4, iterations=1)
+
+
+def test_tiny_pictures_dream_with_the_default_network(default_network):
+    picture = noise(32, 32)
+    dreamed = dream(picture, default_network, layer=default_network.loop[0], octaves=4, iterations=1)
+    assert dreamed.shape == picture.shape and (dreamed != picture).any()
+
+
+# --- Reports ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", DivideMode)
+def test_the_reports_add_up_to_the_work(mode):
+    reports = []
+    options = {"octaves": 3, "iterations": 2}
+    dreamed = dream(noise(41, 53), Wavy(), DivideOptions(mode, 20, 20), reports.append, **options)
+    assert sum(report.pixels for report in reports) == ascent.work(41, 53, DreamOptions(**options))
+    assert [report.octave for report in reports] == sorted(report.octave for report in reports)
+    assert {(report.octaves, report.iterations) for report in reports} == {(3, 2)}
+    assert {report.iteration for report in reports} == {1, 2}
+    assert reports[-1].size == (41, 53) and reports[-1].strength() > 0
+    np.testing.assert_array_equal(reports[-1].picture(), dreamed)
+
+
+# --- Tiles -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [DivideMode.TILES, DivideMode.HALVES])
+@pytest.mark.parametrize("size", [(41, 53), (40, 60), (61, 31)])
+def test_each_tile_is_dreamed_alone_and_all_are_put_together(mode, size):
+    picture, division = noise(*size), DivideOptions(mode, max_width=25, max_height=25)
+    dreamed = dream(picture, Wavy(), division, octaves=1, iterations=3, jitter=0)
+    tiles = divide(*size, division)
+    assert len(tiles) > 1
+    for tile in tiles:
+        _, rows, columns = tile.of
+        alone = dream(picture[rows, columns], Wavy(), octaves=1, iterations=3, jitter=0)
+        np.testing.assert_array_equal(dreamed[rows, columns], alone)
+
+
+def test_only_octaves_larger_than_the_limits_are_divided():
+    network = Wavy()
+    dream(noise(40, 60), network, DivideOptions(DivideMode.TILES, 30, 30), octaves=3, octave_scale=2.0, iterations=1)
+    assert [seen.shape[1:] for seen in network.seen] == [(10, 15), (20, 30)] + [(20, 30)] * 4
+
+
+def test_a_picture_within_the_limits_is_dreamed_as_if_not_divided(small_network):
+    picture = noise(32, 40)
+    options = {"layer": "mixed", "octaves": 2, "iterations": 2}
+    whole, divided = (
+        dream(picture, small_network, DivideOptions(mode, 40, 32), **options)
+        for mode in (DivideMode.OFF, DivideMode.TILES)
+    )
+    np.testing.assert_array_equal(whole, divided)
+
+
+@pytest.mark.parametrize("mode", [DivideMode.TILES, DivideMode.HALVES])
+def test_jitter_rolls_inside_a_tile(mode):
+    # A roll over the whole picture would bring in other pixels than the tile's own.
+    network, picture = Wavy(), noise(21, 35)
+    division = DivideOptions(mode, 20, 20)
+    dream(picture, network, division, octaves=1, iterations=1, jitter=7)
+    for tile, seen in zip(divide(21, 35, division), network.seen, strict=True):
+        np.testing.assert_array_equal(np.sort(seen, None), np.sort(to_planes(picture)[tile.of], None))

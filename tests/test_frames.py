@@ -1,0 +1,190 @@
+"""Frame directories and files that are whole or not there."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepdream import files, frames
+from deepdream.errors import DreamError, UsageError
+from deepdream.frames import Clip, check_sizes, open_frames, read_clip, read_frame, read_size, write_clip, write_frame
+
+CLIP = Clip("/films/a.mp4", Fraction(30000, 1001), Fraction(128, 117), True, 120, -0.25)
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+
+
+# --- Files -----------------------------------------------------------------------------------------
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    target = tmp_path / "file"
+    files.write_whole(target, b"first")
+    with pytest.raises(RuntimeError):
+        with files.whole_file(target) as part:
+            part.write_bytes(b"seco")
+            raise RuntimeError
+    assert target.read_bytes() == b"first"
+    files.write_whole(target, b"second")
+    assert target.read_bytes() == b"second"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
+    with pytest.raises(DreamError, match="cannot write .*gone.*No such file"):
+        files.write_whole(tmp_path / "gone" / "file", b"data")
+    (tmp_path / "file").touch()
+    with pytest.raises(DreamError, match="cannot make the directory"):
+        files.make_directory(tmp_path / "file" / "below")
+
+
+# --- Which frames there are ------------------------------------------------------------------------
+
+
+def test_natural_order_of_what_counts_as_a_frame(tmp_path, picture):
+    for name in ("f10.png", "f2.PNG", "f1.png", ".hidden.png", "guide.png", frames.PREVIEW_NAME):
+        (tmp_path / name).touch()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "f3.png").mkdir()
+    found = open_frames(tmp_path, leave_out=[tmp_path / "guide.png"])
+    assert [path.name for path in found.paths] == ["f1.png", "f2.PNG", "f10.png"]
+    assert found.image_type == "png"
+
+
+def test_two_types_need_a_choice(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.jpeg").touch()
+    with pytest.raises(UsageError, match="-it jpg or -it png"):
+        open_frames(tmp_path)
+    assert [path.name for path in open_frames(tmp_path, "jpg").paths] == ["b.jpeg"]
+
+
+def test_directories_without_frames(tmp_path):
+    with pytest.raises(UsageError, match="holds no jpg or png frames"):
+        open_frames(tmp_path)
+    (tmp_path / "a.png").touch()
+    for directory, kind, message in (
+        (tmp_path / "none", None, "does not exist"),
+        (tmp_path / "a.png", None, "is a file"),
+        (tmp_path, "jpg", "it holds png; use -it png"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            open_frames(directory, kind)
+
+
+def test_missing_numbers():
+    assert frames.missing_numbers(["shot2_1.png", "shot2_3.png", "shot2_6.png"]) == [2, 4, 5]
+    assert frames.missing_numbers(["f007.png", "f008.png"]) == []
+    assert frames.missing_numbers(["a.png", "f3.png"]) == []
+    assert len(frames.missing_numbers(["1.png", "20240101120000.png"])) == 1000
+
+
+# --- Reading and writing one -----------------------------------------------------------------------
+
+
+def test_png_keeps_every_value_and_jpg_nearly(tmp_path, picture):
+    write_frame(tmp_path / "f.png", picture, "png")
+    assert np.array_equal(read_frame(tmp_path / "f.png"), picture)
+    smooth = np.linspace(0, 255, 12 * 16 * 3).reshape(12, 16, 3).astype(np.uint8)
+    write_frame(tmp_path / "f.jpg", smooth, "jpg")
+    assert abs(read_frame(tmp_path / "f.jpg").astype(int) - smooth).mean() < 3
+
+
+def test_every_kind_of_picture_becomes_rgb(tmp_path, picture):
+    grey = picture[..., 0]
+    alpha = np.dstack([picture, grey])
+    for name, values, expected in (
+        ("grey.png", grey, np.dstack([grey] * 3)),
+        ("alpha.png", alpha, picture),
+        ("deep.png", grey.astype(np.uint16) * 257, np.dstack([grey] * 3)),
+    ):
+        Image.fromarray(values).save(tmp_path / name)
+        assert np.array_equal(read_frame(tmp_path / name), expected), name
+    palette = Image.fromarray(picture).quantize(16)
+    palette.save(tmp_path / "palette.png")
+    assert np.array_equal(read_frame(tmp_path / "palette.png"), np.array(palette.convert("RGB")))
+    ink = np.zeros((8, 8, 4), np.uint8)
+    ink[..., 0] = 255
+    Image.fromarray(ink, "CMYK").save(tmp_path / "cmyk.jpg")
+    assert abs(read_frame(tmp_path / "cmyk.jpg").astype(int) - [0, 255, 255]).max() < 4
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_exif_rotation_is_applied_to_picture_and_size(tmp_path, picture, ending):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    Image.fromarray(picture).save(tmp_path / f"f.{ending}", exif=exif)
+    assert read_size(tmp_path / f"f.{ending}") == (12, 16)
+    assert read_frame(tmp_path / f"f.{ending}").shape == (16, 12, 3)
+
+
+def test_the_size_is_read_from_the_header_alone(tmp_path, picture):
+    write_frame(tmp_path / "f.png", picture, "png")
+    (tmp_path / "f.png").write_bytes((tmp_path / "f.png").read_bytes()[:60])
+    assert read_size(tmp_path / "f.png") == (16, 12)
+
+
+def test_pictures_that_cannot_be_read(tmp_path, picture):
+    write_frame(tmp_path / "half.png", picture, "png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "half.png").read_bytes()[:-200])
+    (tmp_path / "text.png").write_text("no picture")
+    Image.fromarray(picture).save(
+        tmp_path / "moving.png", save_all=True, append_images=[Image.fromarray(255 - picture)]
+    )
+    for name, message in {
+        "none.png": "does not exist",
+        "half.png": "is damaged",
+        "text.png": "is not a picture",
+        "moving.png": "is animated",
+    }.items():
+        with pytest.raises(UsageError, match=message) as failure:
+            read_frame(tmp_path / name)
+        assert name in str(failure.value) and "\n" not in str(failure.value)
+
+
+def test_check_sizes_names_the_odd_one_out(tmp_path, picture):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        write_frame(path, picture, "png")
+    assert check_sizes(paths) == (16, 12)
+    write_frame(paths[1], picture[:10], "png")
+    with pytest.raises(UsageError, match="a.png is 16x12.*b.png is 16x10"):
+        check_sizes(paths)
+
+
+# --- clip.json -------------------------------------------------------------------------------------
+
+
+def test_clip_comes_back_as_written_and_is_carried_on(tmp_path):
+    assert read_clip(tmp_path) is None
+    write_clip(tmp_path, CLIP)
+    assert read_clip(tmp_path) == CLIP
+    (tmp_path / "next").mkdir()
+    frames.copy_clip(tmp_path, tmp_path / "next")
+    assert read_clip(tmp_path / "next") == CLIP
+    frames.copy_clip(tmp_path / "next" / "none", tmp_path / "next")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"frame_rate": "0"}, {"frame_rate": "1/0"}, {"pixel_aspect": "-1"}, {"frame_count": "many"}, {"frame_rate": None}],
+)
+def test_damaged_clip_is_one_clear_line(tmp_path, change):
+    write_clip(tmp_path, CLIP)
+    path = tmp_path / frames.CLIP_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UsageError, match="clip.json is damaged") as failure:
+        read_clip(tmp_path)
+    assert "\n" not in str(failure.value)
+
+
+def test_clip_that_is_no_json_or_not_an_object(tmp_path):
+    for text in ("", "{", "[]", "7", "\0"):
+        (tmp_path / frames.CLIP_NAME).write_text(text)
+        with pytest.raises(UsageError, match="damaged"):
+            read_clip(tmp_path)

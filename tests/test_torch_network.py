@@ -1,0 +1,222 @@
+"""A network's forward pass and its gradient, against Caffe, scipy and finite differences."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, signal
+
+from deepdream import objectives
+from deepdream.errors import ModelError, PictureTooSmall
+from deepdream.networks.caffemodel import load_model
+from deepdream.networks.torch_network import TorchNetwork
+from nets import SMALL, SMALL_SIZE, random_blobs, write_model
+
+CAFFE_LAYERS = ("pool1", "fire2/concat", "fire5/concat", "fire8/concat", "fire9/concat")
+
+
+def random_picture(height, width, seed=0):
+    values = np.random.default_rng(seed).uniform(-120, 130, (3, height, width))
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def small_model(folder, prototxt=SMALL, without=()):
+    blobs = {name: arrays for name, arrays in random_blobs(SMALL, SMALL_SIZE).items() if name not in without}
+    return load_model(*write_model(folder, prototxt, blobs))
+
+
+def network_of(model):
+    return TorchNetwork(model, mean=(104, 116, 122), loop=())
+
+
+# --- Forward ---------------------------------------------------------------------------------------
+
+
+def test_a_convolution_is_that_of_scipy(small_network):
+    weights, bias = random_blobs(SMALL, SMALL_SIZE)["conv1"]
+    picture = random_picture(21, 30)
+    wanted = [
+        sum(signal.correlate2d(plane, kernel, "valid") for plane, kernel in zip(picture.numpy(), kernels)) + shift
+        for kernels, shift in zip(weights, bias)
+    ]
+    seen = small_network.activations(picture, "conv1")
+    np.testing.assert_allclose(seen, np.stack(wanted)[:, ::2, ::2], atol=1e-3)
+
+
+def test_pooling_keeps_the_last_window_as_caffe_does(small_network):
+    relu = small_network.activations(random_picture(20, 32), "relu1").numpy()
+    assert relu.shape == (6, 8, 14)
+    wanted = ndimage.maximum_filter(relu, (1, 3, 3))[:, 1::2, 1::2]  # windows start at 0, 2, 4 ...
+    pooled = small_network.activations(random_picture(20, 32), "pool1").numpy()
+    assert pooled.shape == (6, 4, 7)  # the last row and column of windows hang over the edge
+    np.testing.assert_array_equal(pooled, wanted)
+
+
+def test_a_layer_is_read_before_the_in_place_layer_that_follows(small_network):
+    picture = random_picture(*SMALL_SIZE)
+    for layer, after in (("conv1", "relu1"), ("mixed", "relu2")):
+        raw, rectified = (small_network.activations(picture, name).numpy() for name in (layer, after))
+        assert raw.min() < 0
+        np.testing.assert_array_equal(rectified, raw.clip(0))
+    # What comes later works on the rectified values all the same.
+    both = [small_network.activations(picture, name) for name in ("left", "right")]
+    np.testing.assert_array_equal(small_network.activations(picture, "mixed"), torch.cat(both))
+
+
+def test_only_what_a_layer_needs_is_run(tmp_path):
+    text = SMALL.replace('name: "prob" type: "Softmax"', 'name: "prob" type: "Mystery"')
+    network = network_of(small_model(tmp_path, text, without=("right", "narrow", "classes")))
+    assert network.activations(random_picture(*SMALL_SIZE), "left").shape[0] == 4
+    with pytest.raises(ModelError, match="layer right"):
+        network.activations(random_picture(*SMALL_SIZE), "mixed")
+
+
+def test_a_layer_that_needs_another_input_is_refused(tmp_path):
+    text = SMALL.replace('bottom: "norm1" top: "right"', 'bottom: "other" top: "right"')
+    text = text.replace('input_shape', 'input: "other" input_shape { dim: 1 dim: 6 dim: 9 dim: 11 } input_shape', 1)
+    network = network_of(small_model(tmp_path, text))
+    assert network.activations(random_picture(*SMALL_SIZE), "left").shape[0] == 4
+    with pytest.raises(ModelError, match="layer mixed needs an input that is not the picture"):
+        network.activations(random_picture(*SMALL_SIZE), "mixed")
+
+
+def test_a_layer_that_puts_nothing_out_is_refused(tmp_path):
+    text = SMALL + 'layer { name: "hush" type: "Silence" bottom: "prob" }'
+    with pytest.raises(ModelError, match=r"layer hush \(Silence\) puts nothing out"):
+        network_of(small_model(tmp_path, text)).activations(random_picture(*SMALL_SIZE), "hush")
+
+
+@pytest.mark.parametrize("layer", CAFFE_LAYERS)
+def test_squeezenet_computes_what_caffe_does(squeezenet, caffe_reference, layer):
+    seen = squeezenet.activations(torch.from_numpy(caffe_reference["input"]), layer).numpy()
+    wanted = caffe_reference[layer.replace("/", "__")]
+    np.testing.assert_allclose(seen, wanted, atol=1e-4 * abs(wanted).max())
+
+
+# --- Gradient --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def double_precision():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("layer", ["conv1", "relu1", "pool1", "norm1", "mixed", "narrow", "prob"])
+@pytest.mark.parametrize("objective", ["l2", "guide"])
+def test_the_gradient_is_that_of_finite_differences(small_folder, double_precision, layer, objective):
+    model = load_model(small_folder / "deploy.prototxt", small_folder / "net.caffemodel")
+    double = [replace(one, blobs=tuple(np.float64(blob) for blob in one.blobs)) for one in model.layers]
+    network = network_of(replace(model, layers=tuple(double)))
+    # Small values, for the class probabilities are flat where one of them is nearly 1.
+    picture = random_picture(*SMALL_SIZE).double() / 100
+    towards = network.activations(random_picture(*SMALL_SIZE, seed=1).double() / 100, layer)
+
+    def value(x):
+        layer_values = network.activations(x, layer)
+        if objective == "l2":
+            return float(layer_values.square().sum() / 2)
+        return float((layer_values.reshape(len(towards), -1).T @ towards.reshape(len(towards), -1)).max(1).values.sum())
+
+    gradient = network.gradient(picture, layer, objectives.l2 if objective == "l2" else objectives.guide(towards))
+    assert gradient.dtype == torch.float64 and gradient.shape == picture.shape
+    numeric, analytic, reach = [], [], 1e-6
+    for place in np.random.default_rng(0).choice(picture.numel(), 40, replace=False):
+        change = torch.zeros_like(picture)
+        change.view(-1)[place] = reach
+        numeric.append((value(picture + change) - value(picture - change)) / (2 * reach))
+        analytic.append(float(gradient.reshape(-1)[place]))
+    assert np.abs(analytic).max() > 0
+    np.testing.assert_allclose(numeric, analytic, rtol=1e-4, atol=1e-5 * np.abs(analytic).max())
+
+
+def test_squeezenets_gradient_is_caffes(squeezenet, caffe_reference):
+    gradient = squeezenet.gradient(torch.from_numpy(caffe_reference["input"]), "pool1", objectives.l2).numpy()
+    wanted = caffe_reference["grad__pool1"]
+    np.testing.assert_allclose(gradient, wanted, atol=1e-4 * abs(wanted).max())
+
+
+@pytest.mark.parametrize("layer", CAFFE_LAYERS[1:])
+def test_squeezenets_deep_gradients_point_where_caffes_do(squeezenet, caffe_reference, layer):
+    # Where two values of a pooling window nearly tie, float32 rounds one way or the other, and
+    # the gradient of those few pixels goes elsewhere: so most pixels agree, and not all.
+    gradient = squeezenet.gradient(torch.from_numpy(caffe_reference["input"]), layer, objectives.l2).numpy()
+    wanted = caffe_reference[f"grad__{layer.replace('/', '__')}"]
+    alike = (gradient * wanted).sum() / np.linalg.norm(gradient) / np.linalg.norm(wanted)
+    assert alike > 0.999
+    assert abs(np.linalg.norm(gradient) / np.linalg.norm(wanted) - 1) < 1e-2
+
+
+def test_the_gradient_leaves_the_picture_alone(small_network):
+    picture = random_picture(*SMALL_SIZE)
+    before = picture.clone()
+    gradient = small_network.gradient(picture, "conv1", objectives.l2)
+    assert torch.equal(picture, before)
+    assert not picture.requires_grad and not gradient.requires_grad
+
+
+def test_no_weight_has_a_gradient(small_folder, monkeypatch):
+    """All that autograd ever sees as a leaf is the picture."""
+    leaves = []
+    backward = torch.autograd.grad
+
+    def watched(top, *arguments):
+        nodes, seen = [top.grad_fn], set()
+        while nodes:
+            node = nodes.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                leaves.extend([node.variable] if hasattr(node, "variable") else [])
+                nodes += [before for before, _ in node.next_functions]
+        return backward(top, *arguments)
+
+    monkeypatch.setattr(torch.autograd, "grad", watched)
+    network = network_of(load_model(small_folder / "deploy.prototxt", small_folder / "net.caffemodel"))
+    network.gradient(random_picture(*SMALL_SIZE), "prob", objectives.l2)
+    assert [tuple(leaf.shape) for leaf in leaves] == [(1, 3, *SMALL_SIZE)]
+
+
+# --- Shapes and sizes ------------------------------------------------------------------------------
+
+
+def test_layers_are_in_the_order_of_the_prototxt(small_network):
+    assert small_network.layers[:5] == ("conv1", "relu1", "pool1", "norm1", "left")
+    assert small_network.input_size == SMALL_SIZE
+
+
+@pytest.mark.parametrize("size", [SMALL_SIZE, (19, 33), (64, 21)])
+def test_shapes_are_foretold(small_network, size):
+    for layer in ("conv1", "pool1", "mixed", "narrow"):
+        assert small_network.shape(layer, size) == tuple(small_network.activations(random_picture(*size), layer).shape)
+
+
+@pytest.mark.parametrize("layer, least", [("conv1", 5), ("pool1", 7), ("right", 7), ("narrow", 19)])
+def test_the_least_size_is_the_least(small_network, layer, least):
+    assert small_network.least_size(layer) == least
+    small_network.check_size(layer, (least, least + 7))
+    assert small_network.activations(random_picture(least, least), layer).numel() > 0
+    # A picture one pixel smaller is told with the layer, its own size, and the least one.
+    for size in ((least - 1, least + 7), (least + 7, least - 1)):
+        with pytest.raises(PictureTooSmall, match=f"layer {layer} .* {size[1]}x{size[0]} .*at least {least}x{least}"):
+            small_network.check_size(layer, size)
+
+
+def test_a_layer_that_takes_one_size_only_says_so(small_network):
+    small_network.check_size("classes", SMALL_SIZE)
+    with pytest.raises(PictureTooSmall, match="layer classes takes pictures of 48x40 only, not 64x64"):
+        small_network.check_size("classes", (64, 64))
+
+
+def test_an_unknown_layer_is_refused(small_network):
+    with pytest.raises(ModelError, match="small has no layer conv9"):
+        small_network.activations(random_picture(*SMALL_SIZE), "conv9")
+
+
+def test_the_layers_are_listed_with_shapes_or_reasons(tmp_path):
+    listed = dict(network_of(small_model(tmp_path, SMALL.replace('"Softmax"', '"Mystery"'))).layer_shapes())
+    assert listed["conv1"] == (6, 18, 22)
+    assert listed["classes"] == (7,)
+    assert "prob has the type Mystery" in listed["prob"]
