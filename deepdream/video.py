@@ -201,7 +201,7 @@ def _pick(container, kind):
         if stream.codec_context is not None and not stream.disposition & NOT_A_FILM
     ]
     best = container.streams.best(kind)
-    return next((stream for stream in streams if stream.index == best.index), next(iter(streams), None))
+    return next((stream for stream in streams if best and stream.index == best.index), next(iter(streams), None))
 
 
 def _packets(container, *streams):
@@ -219,16 +219,21 @@ def _beginning(container, video, audio):
     for packet in _packets(container, *(stream for stream in (video, audio) if stream)):
         frames = found[packet.stream_index]
         if len(frames) < wanted[packet.stream_index]:
-            try:
-                frames += packet.decode()
-            except av.FFmpegError:
-                continue  # a recording may start between key frames: what comes before the first cannot be decoded
+            frames += _decode(packet.stream, packet)
         if all(len(found[index]) >= count for index, count in wanted.items()):
             break
     else:
         for index, frames in found.items():  # a decoder holds back the frames of a very short clip
-            frames += container.streams[index].codec_context.decode(None)
+            frames += _decode(container.streams[index], None)
     return [found.get(stream.index, []) if stream else [] for stream in (video, audio)]
+
+
+def _decode(stream, packet):
+    """The frames a packet gives; None asks for those that the decoder holds back."""
+    try:
+        return stream.codec_context.decode(packet)
+    except av.FFmpegError:
+        return []  # a recording may start between key frames: what comes before the first cannot be decoded
 
 
 def _timing(container, video):
@@ -494,7 +499,7 @@ def _whole_clip(directory, info, image_type):
     clip = read_clip(directory)
     if clip is None or clip != _clip(info, clip.frame_count):
         return None
-    whole = [path.name for path in _our_frames(directory)] == _our_names(clip.frame_count, image_type)
+    whole = {path.name for path in _our_frames(directory)} == set(_our_names(clip.frame_count, image_type))
     return clip if whole else None
 
 

@@ -354,6 +354,14 @@ def test_extract_killed_while_moving_goes_on(frames, clip, tmp_path, monkeypatch
     assert not (directory / video.PART_DIRECTORY).exists()
 
 
+def test_half_moved_frames_that_are_lost_are_not_forgotten(clip, clip_frames, tmp_path):
+    directory = tmp_path / "again"
+    shutil.copytree(clip_frames, directory / video.PART_DIRECTORY)
+    (directory / video.PART_DIRECTORY / "image-000001.png").unlink()  # was moved, then deleted by someone
+    assert extract(clip, directory).clip.frame_count == 5
+    assert contents(directory) == contents(clip_frames)
+
+
 def start(directory, code):
     """A Python process that runs ``code`` with deepdream at hand."""
     setup = f"import sys; sys.path.insert(0, {str(PACKAGE)!r})\n"
@@ -411,6 +419,7 @@ def test_video_is_what_players_expect(bunny):
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range) == (1, 1, 1, 1)
         assert (sound.codec_context.name, sound.layout.name) == ("aac", "5.1")
+        assert sound.bit_rate > 200_000
     data = made.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
 
@@ -673,6 +682,15 @@ def test_six_channels_stay_six(frames, tmp_path):
     assert probe(made.path).sound.channels == 6
 
 
+def test_chapters_of_a_sound_file_are_left_out(frames, tmp_path):
+    (tmp_path / "chapters").write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=9\ntitle=One\n")
+    sound = tmp_path / "book.m4a"
+    run_ffmpeg("-f", "lavfi", "-i", "sine=d=9", "-i", tmp_path / "chapters", "-map_chapters", "1", sound)
+    made = create(frames, tmp_path / "made.mp4", VideoOptions(audio=str(sound)))
+    with av.open(str(sound)) as before, av.open(str(made.path)) as after:
+        assert len(before.chapters()) == 1 and after.chapters() == []
+
+
 # --- ffmpeg itself ---------------------------------------------------------------------------------
 
 
@@ -698,6 +716,21 @@ def test_an_ffmpeg_older_than_5_1_gets_the_option_it_knows(tmp_path, monkeypatch
     assert video._passthrough() == {"fps_mode": "passthrough"}
     monkeypatch.setattr(video, "ffmpeg_binary", lambda: str(own))
     assert video._passthrough() == {"vsync": "passthrough"}
+
+
+def test_a_pipe_that_takes_little_at_a_time_gets_everything():
+    class Pipe:
+        taken = b""
+
+        def write(self, data):
+            self.taken += bytes(data[:3])
+            return min(3, len(data))
+
+        def close(self):
+            self.taken += b"|"
+
+    pipe = Pipe()
+    assert video._feed(pipe, [b"abcdefgh", b"ijk"]) and pipe.taken == b"abcdefghijk|"
 
 
 def test_ffmpeg_opens_local_files_only_and_never_asks(clip):
