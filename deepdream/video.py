@@ -1,7 +1,6 @@
-"""Videos: what is in one (`probe`), its frames (`extract`), and a video made of frames (`create`).
+"""The two ways between a video and a directory of frames: `extract` and `create`.
 
-PyAV reads what a file holds, ffmpeg does the work. Pure functions build ffmpeg's graph with
-ffmpeg-python; `_run` alone runs it, from an argument list and never through a shell.
+Pure functions build ffmpeg's graph with ffmpeg-python; `ffmpeg_process` alone runs it.
 """
 
 import hashlib
@@ -10,39 +9,30 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-import av
 import ffmpeg
 import numpy as np
-from av.stream import Disposition
 
 from deepdream.errors import DreamError, UsageError
+from deepdream.ffmpeg_process import ffmpeg_binary, run_ffmpeg
 from deepdream.files import make_directory, part_path
 from deepdream.frames import (
     CLIP_NAME, PREVIEW_NAME, Clip, check_sizes, missing_numbers, open_frames, read_clip, read_frame, write_clip,
 )
 from deepdream.options import DEFAULT_FRAME_RATE, IMAGE_TYPES, NO_AUDIO
+from deepdream.probe import Sound, file_url, find_sound, open_media, probe
 
-# The demuxers of real files. Playlists, scripts and patterns (hls, concat, image2 …) open other
-# files than the one that was named, so none of them is here; nor are single pictures (png_pipe …).
-DEMUXERS = (
-    "mov matroska avi mpegts mpeg mpegvideo flv live_flv asf ogg mxf gxf gif apng wtv nut rm dv ivf h264 hevc vvc av1 "
-    "obu m4v mjpeg h261 h263 vc1 yuv4mpegpipe dirac nsv dhav "
-    "wav w64 mp3 flac aac loas aiff caf au ac3 eac3 dts truehd amr ape wv tta tak mpc mpc8 voc dsf"
-).split()
 MUXERS = {  # by the ending of the video's name: ffmpeg's name of the container, and its options
     ".mp4": ("mp4", {"movflags": "+faststart"}),
     ".m4v": ("mp4", {"movflags": "+faststart"}),
     ".mov": ("mov", {"movflags": "+faststart"}),
     ".mkv": ("matroska", {}),
 }
-NOT_A_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 PART_DIRECTORY = ".extract.part"  # where frames wait, inside their directory, until all are there
 FRAME_NAME = re.compile(r"image-\d{6,}\.(png|jpg)")
 FRAME_OPTIONS = {
@@ -55,352 +45,6 @@ CRF = 20
 HD_HEIGHT = 720  # pixels; from here on players expect the colours of BT.709
 AUDIO_BIT_RATE = 96_000  # bits a second and channel
 LONGEST_LIST = 5  # missing frames that a message names
-
-
-# --- What is in a file -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A sound track: stream ``index`` of the file ``path``, which the demuxer ``demuxer`` reads.
-
-    ``offset``: seconds of it that come before the file's first frame; negative where it starts after.
-    """
-
-    path: Path
-    demuxer: str
-    index: int
-    channels: int
-    offset: float
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """The picture of a video file, and its `Sound` if it has one.
-
-    ``width`` and ``height`` in pixels and ``pixel_aspect`` (width by height of one pixel) are those of
-    the upright frame. ``frame_count`` frames at ``frame_rate`` a second are what extracting gives:
-    each of the file's where its rate is constant, else as many as keep its duration. ``missing_duration``:
-    seconds that the file's header promises and the file does not hold, because it was cut off.
-    """
-
-    path: Path
-    demuxer: str
-    index: int
-    width: int
-    height: int
-    pixel_aspect: Fraction
-    interlaced: bool
-    frame_rate: Fraction
-    constant_rate: bool
-    frame_count: int
-    missing_duration: float
-    sound: Sound | None
-
-    @property
-    def has_audio(self):
-        return self.sound is not None
-
-    @property
-    def audio_offset(self):
-        return self.sound.offset if self.sound else 0.0
-
-
-def probe(path):
-    """The `VideoInfo` of a video file. Reads it once from end to end, but decodes only its beginning.
-
-    Raises `UsageError` where there is no such file, or it holds no video: cover art, a picture and a
-    playlist are none.
-    """
-    path = Path(path)
-    with _open(path) as container:
-        video, audio = _pick(container, "video"), _pick(container, "audio")
-        if video is None:
-            raise UsageError(f"{path} has no video stream; -i takes a video or a directory of frames")
-        index = video.index  # a stream cannot be asked once its file is closed
-        frames, sounds = _beginning(container, video, audio)
-        if not frames:
-            raise UsageError(f"{path}: no frame of its {video.codec_context.name} video can be decoded")
-        first = frames[0]
-        sideways = round(first.rotation / 90) % 2 == 1
-        aspect = Fraction(video.sample_aspect_ratio or 1).limit_denominator(1000)
-        demuxer = container.format.name.split(",")[0]
-        # Where only the whole file's duration is known, its sound may be what lasts a little longer.
-        promised = video.duration * video.time_base if video.duration else (container.duration or 0) / av.time_base - 1
-        sound = _sound(path, demuxer, audio, sounds, _seconds_between(audio, sounds, video, frames))
-    with _open(path) as container:
-        rate, constant, count, seconds = _timing(container, container.streams[index])
-    return VideoInfo(
-        path=path,
-        demuxer=demuxer,
-        index=index,
-        width=first.height if sideways else first.width,
-        height=first.width if sideways else first.height,
-        pixel_aspect=1 / aspect if sideways else aspect,
-        interlaced=any(frame.interlaced_frame for frame in frames),
-        frame_rate=rate,
-        constant_rate=constant,
-        frame_count=count,
-        missing_duration=max(0.0, float(promised - seconds)),
-        sound=sound,
-    )
-
-
-def find_sound(path):
-    """The `Sound` of a sound or video file. Raises `UsageError` where there is none that can be decoded."""
-    path = Path(path)
-    with _open(path) as container:
-        video, audio = _pick(container, "video"), _pick(container, "audio")
-        frames, sounds = _beginning(container, video, audio) if audio else ([], [])
-        demuxer = container.format.name.split(",")[0]
-        sound = _sound(path, demuxer, audio, sounds, _seconds_between(audio, sounds, video, frames))
-    if sound is None:
-        raise UsageError(f"{path} has no sound that can be decoded")
-    return sound
-
-
-def _sound(path, demuxer, audio, sounds, offset):
-    return Sound(path, demuxer, audio.index, audio.codec_context.channels, offset) if sounds else None
-
-
-def _seconds_between(stream, frames, other_stream, other_frames):
-    """From the first frame of one stream to that of the other; 0 where a time is unknown."""
-    if not frames or not other_frames or frames[0].pts is None or other_frames[0].pts is None:
-        return 0.0
-    return float(other_frames[0].pts * other_stream.time_base - frames[0].pts * stream.time_base)
-
-
-@contextmanager
-def _open(path):
-    """An open `av` container of one real file, or a `UsageError`."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory, not a video or sound file")
-    if not path.is_file():
-        raise UsageError(f"{path} " + ("is not a file" if path.exists() else "does not exist"))
-    try:
-        container = av.open(_url(path), options={"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "file"})
-    except av.FFmpegError as error:
-        raise UsageError(
-            f"{path} cannot be read as a video or sound file ({error.strerror}); "
-            "expected one such as .mp4, .mov, .mkv, .webm or .avi, not a playlist or a picture"
-        ) from error
-    with container:
-        yield container
-
-
-def _url(path):
-    # With the protocol said and the path absolute, no name is taken for an option, a protocol or a pattern.
-    return f"file:{os.path.abspath(path)}"
-
-
-def _pick(container, kind):
-    """The stream of ``kind`` that ffmpeg takes for the main one, of those that are real and have a decoder."""
-    streams = [
-        stream
-        for stream in getattr(container.streams, kind)
-        if stream.codec_context is not None and not stream.disposition & NOT_A_FILM
-    ]
-    best = container.streams.best(kind)
-    return next((stream for stream in streams if best and stream.index == best.index), next(iter(streams), None))
-
-
-def _packets(container, *streams):
-    """The packets that hold something, up to the end or to where the file is broken off."""
-    try:
-        yield from (packet for packet in container.demux(*streams) if packet.size)
-    except av.FFmpegError:
-        return  # ffmpeg stops here too, and says so: extract reports it
-
-
-def _beginning(container, video, audio):
-    """The first decoded frames of the two streams: up to 8 of ``video``, one of ``audio``; each may be None."""
-    wanted = {stream.index: count for stream, count in ((video, 8), (audio, 1)) if stream}
-    found = {index: [] for index in wanted}
-    for packet in _packets(container, *(stream for stream in (video, audio) if stream)):
-        frames = found[packet.stream_index]
-        if len(frames) < wanted[packet.stream_index]:
-            frames += _decode(packet.stream, packet)
-        if all(len(found[index]) >= count for index, count in wanted.items()):
-            break
-    else:
-        for index, frames in found.items():  # a decoder holds back the frames of a very short clip
-            frames += _decode(container.streams[index], None)
-    return [found.get(stream.index, []) if stream else [] for stream in (video, audio)]
-
-
-def _decode(stream, packet):
-    """The frames a packet gives; None asks for those that the decoder holds back."""
-    try:
-        return stream.codec_context.decode(packet)
-    except av.FFmpegError:
-        return []  # a recording may start between key frames: what comes before the first cannot be decoded
-
-
-def _timing(container, video):
-    """(frame rate, is it constant, number of frames, seconds) of a stream, from when each of its packets is shown.
-
-    The seconds are those of all packets, shown or not.
-    """
-    packets = [  # not themselves: they hold the whole video
-        (packet.dts if packet.pts is None else packet.pts, packet.duration or 0, packet.is_keyframe, packet.is_discard)
-        for packet in _packets(container, video)
-    ]
-    hints = [rate for rate in (video.average_rate, video.guessed_rate) if rate]
-    timed = [packet for packet in packets if packet[0] is not None]
-    # What leans on a frame before the first key frame is never decoded; what an edit list discards is never shown.
-    start = min((ticks for ticks, _, is_key, _ in timed if is_key), default=-math.inf)
-    shown = sorted((ticks, duration) for ticks, duration, _, discard in timed if ticks >= start and not discard)
-    if not shown:
-        rate = (hints + [DEFAULT_FRAME_RATE])[0]
-        return rate, True, len(packets), len(packets) / rate
-    ticks, last_duration = np.array([ticks for ticks, _ in shown]), shown[-1][1]
-    rate, constant = _frame_rate(ticks, last_duration, video.time_base, hints)
-    seconds = (max(ticks + duration for ticks, duration, *_ in timed) - min(timed)[0]) * video.time_base
-    if constant:
-        return rate, True, len(packets) - len(timed) + len(shown), seconds
-    return rate, False, round(int(ticks[-1] - ticks[0] + last_duration) * video.time_base * rate), seconds
-
-
-def _frame_rate(ticks, last_duration, time_base, hints):
-    """(frames a second, is that constant) of frames shown at ``ticks``, sorted, in units of ``time_base`` seconds.
-
-    Constant is a rate that puts each frame at its time, but for the rounding of the time base or, failing that, for a
-    jitter of less than half a frame: a dropped frame is a whole one. Else the rate is the one most frames come at.
-    """
-    if len(ticks) == 1:
-        return (hints + [1 / (last_duration * time_base) if last_duration else DEFAULT_FRAME_RATE])[0], True
-    mean = Fraction(int(ticks[-1] - ticks[0]), len(ticks) - 1)
-    if mean and last_duration < 2 * mean:
-        measured = (1 / (mean * time_base)).limit_denominator(100_000)
-        for tolerance in (0.001, min(2, mean / 4), mean / 2):  # in ticks: exact, rounded, jittering
-            for rate in (*_common_rates(measured), *hints, measured):
-                late = ticks - np.arange(len(ticks)) / float(rate * time_base)
-                if np.ptp(late) <= tolerance:
-                    return rate, True
-    intervals = np.sort(np.diff(ticks))
-    intervals = intervals[intervals > 0]
-    usual = int(intervals[len(intervals) // 2]) if len(intervals) else last_duration or 1
-    measured = (1 / (usual * time_base)).limit_denominator(100_000)
-    common = (rate for rate in _common_rates(measured) if abs(1 / (rate * time_base) - usual) <= 1)
-    return next(common, measured), False
-
-
-def _common_rates(rate):
-    """The rates next to ``rate`` of the kinds 25 and 30000/1001, the nearer one first."""
-    ntsc = Fraction(1000, 1001)
-    rates = [common for common in (Fraction(round(rate)), round(rate / ntsc) * ntsc) if common > 0]
-    return sorted(rates, key=lambda common: abs(common - rate))
-
-
-# --- Running ffmpeg --------------------------------------------------------------------------------
-
-
-def ffmpeg_binary():
-    """The ffmpeg on PATH, else the one of imageio-ffmpeg. Raises `DreamError` where there is neither."""
-    binary = shutil.which("ffmpeg")
-    if binary:
-        return binary
-    try:
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError):
-        raise DreamError(
-            "no ffmpeg: put one on PATH (https://ffmpeg.org/download.html), or pip install imageio-ffmpeg"
-        ) from None
-
-
-def _run(graph, directory, pictures=None, on_frame=None):
-    """Run ffmpeg on ``graph`` in ``directory``; returns what it complained of although it succeeded, often "".
-
-    ``pictures``: iterable of bytes for its standard input. ``on_frame(done)`` hears how many frames are written.
-    Raises `DreamError` with ffmpeg's own last words where it fails. It never outlives this call.
-    """
-    arguments = ["-hide_banner", "-loglevel", "error", "-nostats", "-progress", "pipe:1"]
-    arguments += ["-nostdin"] if pictures is None else []
-    command = graph.global_args(*arguments).compile(cmd=ffmpeg_binary(), overwrite_output=True)
-    with tempfile.TemporaryFile() as log:  # not a pipe: nothing would empty it while frames are fed
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            stdin=subprocess.DEVNULL if pictures is None else subprocess.PIPE,
-            stdout=subprocess.PIPE if pictures is None else subprocess.DEVNULL,
-            stderr=log,
-            bufsize=0,
-        )
-        try:
-            fed = _follow(process.stdout, on_frame) if pictures is None else _feed(process.stdin, pictures)
-            status = process.wait()
-        finally:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
-        log.seek(0)
-        words = _last_words(log.read().decode(errors="replace"))
-    if status != 0 or not fed:
-        raise DreamError(f"ffmpeg failed: {words or f'exit status {status}'}")
-    return words
-
-
-def _follow(pipe, on_frame):
-    for line in pipe:
-        if on_frame and line.startswith(b"frame="):
-            on_frame(int(line.removeprefix(b"frame=")))
-    return True
-
-
-def _feed(pipe, pictures):
-    """Write all; False where ffmpeg stopped reading."""
-    for picture in pictures:
-        rest = memoryview(picture)
-        while rest:
-            try:
-                rest = rest[pipe.write(rest):]
-            except OSError:
-                return False  # ffmpeg is gone; its status and its words say why
-    pipe.close()
-    return True
-
-
-def _last_words(text):
-    """The last lines of ffmpeg's log that tell something, as one line."""
-    lines = [re.sub(r"^(\[[^]]* @ 0x[0-9a-f]+\] )+", "", line.strip()) for line in text.splitlines()]
-    hollow = (
-        *("Conversion failed!", "Nothing was written", "Error opening output file"),
-        *("Task finished", "Terminating thread", "Last message repeated"),
-    )
-    lines = [line for line in lines if line and not line.startswith(hollow)]
-    return "; ".join(dict.fromkeys(lines[-3:]))
-
-
-@contextmanager
-def _new_directory(path):
-    """A new directory for ffmpeg to work in, deleted if the block fails.
-
-    The one that a killed run left behind makes way. Its ffmpeg may live a moment longer: names relative to a directory
-    that is gone lead nowhere, so nothing it still writes gets among the new files.
-    """
-    shutil.rmtree(path, ignore_errors=True)
-    make_directory(path)
-    try:
-        yield path
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
-
-
-def _sync(path):
-    with open(path, "r+b") as written:
-        os.fsync(written.fileno())
-
-
-def _move(source, target):
-    try:
-        os.replace(source, target)
-    except OSError as error:
-        raise DreamError(f"cannot write {target}: {error.strerror}") from error
 
 
 # --- Extract ---------------------------------------------------------------------------------------
@@ -538,7 +182,7 @@ def _remove_frames(directory):
 def _extract_part(info, directory, image_type, on_progress):
     """Make the frames and their clip.json in the part directory. Gives the `Clip` and ffmpeg's complaints."""
     with _new_directory(directory / PART_DIRECTORY) as part:
-        complaints = _run(
+        complaints = run_ffmpeg(
             _extract_graph(info, image_type),
             part,
             on_frame=on_progress and (lambda done: on_progress(done, max(done, info.frame_count))),
@@ -565,7 +209,7 @@ def _check_damage(info, frame_count, complaints):
 
 def _extract_graph(info, image_type):
     """ffmpeg's graph from a video to numbered pictures in the directory it runs in."""
-    source = ffmpeg.input(_url(info.path), format=info.demuxer, protocol_whitelist="file,pipe")
+    source = ffmpeg.input(file_url(info.path), format=info.demuxer, protocol_whitelist="file,pipe")
     frames = source[str(info.index)]
     if info.interlaced:
         frames = frames.filter("bwdif", mode="send_frame", deint="interlaced")
@@ -641,7 +285,7 @@ def create(directory, video, options, image_type=None, overwrite=False, on_progr
     make_directory(video.parent)
     with _new_directory(part_path(video)) as part:
         pictures = _pictures_to_feed(frames.paths, plan.size, on_progress)
-        _run(_create_graph(plan, "video", comment), part, pictures=pictures)
+        run_ffmpeg(_create_graph(plan, "video", comment), part, pictures=pictures)
         _sync(part / "video")
         _move(part / "video", video)
     part.rmdir()
@@ -727,7 +371,7 @@ def _digest(paths, plan):
 def _comment(video):
     """The comment in a video's metadata; None where it has none or is no video."""
     try:
-        with _open(video) as container:
+        with open_media(video) as container:
             return {key.lower(): value for key, value in container.metadata.items()}.get("comment")
     except UsageError:
         return None
@@ -768,8 +412,39 @@ def _create_graph(plan, target, comment):
 
 def _sound_graph(plan):
     sound = plan.sound
-    source = ffmpeg.input(_url(sound.path), format=sound.demuxer, protocol_whitelist="file,pipe")
+    source = ffmpeg.input(file_url(sound.path), format=sound.demuxer, protocol_whitelist="file,pipe")
     track = source[str(sound.index)].filter("asetpts", f"PTS-STARTPTS+({plan.sound_shift:.6f})/TB")
     # Silence where the sound starts late or has a gap; what would come before the start is cut.
     track = track.filter("aresample", **{"async": 1, "first_pts": 0})
     return track if plan.sound_end is None else track.filter("atrim", end=f"{plan.sound_end:.6f}")
+
+
+# --- Directories that appear whole -----------------------------------------------------------------
+
+
+@contextmanager
+def _new_directory(path):
+    """A new directory for ffmpeg to work in, deleted if the block fails.
+
+    The one that a killed run left behind makes way. Its ffmpeg may live a moment longer: names relative to a directory
+    that is gone lead nowhere, so nothing it still writes gets among the new files.
+    """
+    shutil.rmtree(path, ignore_errors=True)
+    make_directory(path)
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _sync(path):
+    with open(path, "r+b") as written:
+        os.fsync(written.fileno())
+
+
+def _move(source, target):
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        raise DreamError(f"cannot write {target}: {error.strerror}") from error

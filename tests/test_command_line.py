@@ -19,7 +19,7 @@ import dreamer
 from clips import decode, duration, make_clip, real_clip
 from deepdream.frames import read_clip
 from deepdream.options import DivideMode, FlowMode
-from deepdream.video import probe
+from deepdream.probe import probe
 
 ROOT = Path(dreamer.__file__).parent
 SEED_COMMANDS = {

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 from clips import decode, duration, flashes_and_beeps, make_clip, make_flash_and_beep, real_clip, run_ffmpeg
-from deepdream import video
+from deepdream import ffmpeg_process, video
+from deepdream import probe as probing
 from deepdream.errors import DreamError, UsageError
 from deepdream.frames import Clip, open_frames, read_clip, read_frame, write_clip, write_frame
 from deepdream.options import VideoOptions
-from deepdream.video import create, extract, find_sound, probe
+from deepdream.probe import find_sound, probe
+from deepdream.video import create, extract
 
 SILENT = VideoOptions(audio="none")
 PACKAGE = Path(video.__file__).parents[1]
@@ -105,7 +107,7 @@ def test_a_time_base_that_rounds_is_still_a_constant_rate(tmp_path, ending):
 
 def test_times_decide_whether_a_rate_is_constant():
     def rate(ticks, time_base=Fraction(1, 1000), last_duration=40, hints=()):
-        return video._frame_rate(np.array(ticks), last_duration, time_base, list(hints))
+        return probing._frame_rate(np.array(ticks), last_duration, time_base, list(hints))
 
     even = [40 * number for number in range(50)]
     assert rate(even) == (25, True)
@@ -123,7 +125,7 @@ def test_times_decide_whether_a_rate_is_constant():
 def test_soft_telecine_is_film_again():
     # Film on NTSC discs: pictures stay for two fields and three in turn.
     fields = np.cumsum([0] + [2, 3] * 24)
-    rate = video._frame_rate(fields * 1501.5, 3003, Fraction(1, 90000), [Fraction(30000, 1001)])
+    rate = probing._frame_rate(fields * 1501.5, 3003, Fraction(1, 90000), [Fraction(30000, 1001)])
     assert rate == (Fraction(24000, 1001), True)
 
 
@@ -294,7 +296,7 @@ def test_progress_counts_every_frame(tmp_path, noisy):
 
 def test_a_whole_extract_is_left_alone(frames, clip, monkeypatch):
     before = contents(frames)
-    monkeypatch.setattr(video, "_run", None)
+    monkeypatch.setattr(video, "run_ffmpeg", None)
     extracted = extract(clip, frames)
     assert "already" in extracted.messages[0] and extracted.clip.frame_count == 5
     assert contents(frames) == before
@@ -348,7 +350,7 @@ def test_extract_killed_while_moving_goes_on(frames, clip, tmp_path, monkeypatch
         extract(clip, directory)
     assert not (directory / "clip.json").exists()
     monkeypatch.setattr(os, "replace", replace)
-    monkeypatch.setattr(video, "_run", None)  # nothing is decoded twice
+    monkeypatch.setattr(video, "run_ffmpeg", None)  # nothing is decoded twice
     extract(clip, directory)
     assert contents(directory) == contents(frames)
     assert not (directory / video.PART_DIRECTORY).exists()
@@ -432,7 +434,7 @@ def test_real_clip_with_sound_goes_round(bunny):
 
 def decode_with_ffmpeg(path):
     size = probe(path)
-    command = [video.ffmpeg_binary(), "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command = [ffmpeg_process.ffmpeg_binary(), "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     pixels = subprocess.run(command, capture_output=True, check=True).stdout
     return np.frombuffer(pixels, np.uint8).reshape(-1, size.height, size.width, 3)
 
@@ -526,8 +528,8 @@ def test_a_video_is_made_once(frames, tmp_path, monkeypatch):
     target = tmp_path / "made.mkv"
     create(frames, target, SILENT)
     before = target.read_bytes()
-    run = video._run
-    monkeypatch.setattr(video, "_run", None)
+    run = video.run_ffmpeg
+    monkeypatch.setattr(video, "run_ffmpeg", None)
     assert "already" in create(frames, target, SILENT).messages[-1]
     with pytest.raises(UsageError, match="--overwrite"):
         create(frames, target, VideoOptions(frame_rate=Fraction(12)))
@@ -535,7 +537,7 @@ def test_a_video_is_made_once(frames, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="--overwrite"):
         create(frames, target, SILENT)
     assert target.read_bytes() == before
-    monkeypatch.setattr(video, "_run", run)
+    monkeypatch.setattr(video, "run_ffmpeg", run)
     create(frames, target, SILENT, overwrite=True)
     assert decode(target)[1].mean() < 4
 
@@ -699,14 +701,14 @@ def test_ffmpeg_of_the_path_comes_first(tmp_path, monkeypatch):
     own.write_text("#!/bin/sh\n")
     own.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert video.ffmpeg_binary() == str(own)
+    assert ffmpeg_process.ffmpeg_binary() == str(own)
 
 
 def test_without_any_ffmpeg_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(DreamError, match="pip install imageio-ffmpeg"):
-        video.ffmpeg_binary()
+        ffmpeg_process.ffmpeg_binary()
 
 
 def test_an_ffmpeg_older_than_5_1_gets_the_option_it_knows(tmp_path, monkeypatch):
@@ -730,7 +732,7 @@ def test_a_pipe_that_takes_little_at_a_time_gets_everything():
             self.taken += b"|"
 
     pipe = Pipe()
-    assert video._feed(pipe, [b"abcdefgh", b"ijk"]) and pipe.taken == b"abcdefghijk|"
+    assert ffmpeg_process._feed(pipe, [b"abcdefgh", b"ijk"]) and pipe.taken == b"abcdefghijk|"
 
 
 def test_ffmpeg_opens_local_files_only_and_never_asks(clip):
