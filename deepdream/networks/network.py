@@ -1,0 +1,214 @@
+"""What the engines share: a model's layers, what each needs, the shapes they give, and why a picture does not fit."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+
+from deepdream.errors import DreamError, ModelError, PictureTooSmall, UsageError
+from deepdream.networks.caffemodel import DATA_TYPES, Layer
+from deepdream.networks.torch_layers import LAYER_TYPES, Weights
+
+DEFAULT_INPUT_SIZE = (224, 224)  # where the prototxt says none
+LARGEST_LEAST_SIZE = 1024  # pixels: no net known needs a larger picture
+
+
+class UnknownType(ModelError):
+    """A layer's type is not in the table of `torch_layers`."""
+
+
+class Misfit(ModelError):
+    """A layer cannot take what the layers before it make of a picture."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer in the order of running. Values are numbered, so that an in-place layer makes a new one."""
+
+    layer: Layer
+    inputs: tuple
+    outputs: tuple
+
+
+class Network(ABC):
+    """A model's layers and their shapes; an engine adds what they compute.
+
+    ``mean`` is that of each channel (BGR, in 0..255) which pictures are less when they get here, ``loop``
+    the layers of the model's own loop. Only the layers that a target needs are run, and the only gradient
+    ever computed is the picture's.
+    """
+
+    def __init__(self, model, mean, loop, device="cpu"):
+        self.name = model.name
+        self.mean = torch.tensor(mean, dtype=torch.float32, device=device).reshape(3, 1, 1)
+        self.loop = tuple(loop)
+        self.device = torch.device(device)
+        self._steps, self._first_input = _trace(model)
+        self._places = {step.layer.name: number for number, step in enumerate(self._steps)}
+        self._built = {}
+        self._shapes = {}
+        self.layers = tuple(self._places)
+        self.input_size = _input_size(model)
+
+    @abstractmethod
+    def activations(self, picture, layer):
+        """What ``layer`` puts out for ``picture``, a float32 tensor (3, h, w): a tensor (c, h', w').
+
+        The run stops right after the layer, before an in-place one that follows. Raises `ModelError`
+        for a layer that the net does not have, `PictureTooSmall` for a picture it cannot take.
+        """
+
+    @abstractmethod
+    def gradient(self, picture, layer, objective):
+        """The derivative of an objective at ``layer`` by the picture: float32 (3, h, w) to (3, h, w).
+
+        ``objective`` maps the activations (c, h', w') to the objective's gradient there.
+        """
+
+    def shape(self, layer, size):
+        """The shape (c, h', w') of a layer's activations for a picture of ``size`` (h, w); nothing is computed.
+
+        Raises as `activations` does.
+        """
+        key = layer, tuple(size)
+        if key not in self._shapes:
+            try:
+                shape = self._shape(layer, size)
+            except Misfit as error:
+                raise self._explained(error, layer, size) from error
+            if 0 in shape:
+                raise self._explained(Misfit(f"layer {layer} puts nothing out"), layer, size)
+            self._shapes[key] = shape
+        return self._shapes[key]
+
+    def layer_shapes(self):
+        """(name, shape) of each layer at the prototxt's input size; where it has none, a text says why."""
+        for layer in self.layers:
+            try:
+                yield layer, self.shape(layer, self.input_size or DEFAULT_INPUT_SIZE)
+            except UsageError as error:
+                yield layer, str(error)
+
+    def check_size(self, layer, size):
+        """Raise `PictureTooSmall` if a picture of ``size`` (h, w) cannot reach ``layer``."""
+        self.shape(layer, size)
+
+    def least_size(self, layer):
+        """The least n for which n x n pictures reach ``layer``; None where there is no such n."""
+        low, high = 0, 1
+        while not self._fits(layer, (high, high)):
+            low, high = high, 2 * high
+            if low >= LARGEST_LEAST_SIZE:
+                return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._fits(layer, (middle, middle)) else (middle, high)
+        return high
+
+    def _fits(self, layer, size):
+        try:
+            return 0 not in self._shape(layer, size)
+        except Misfit:
+            return False
+
+    def _shape(self, layer, size):
+        shape = tuple(self._forward(torch.empty(1, 3, *size, device="meta"), layer).shape)
+        if shape[:1] != (1,):
+            raise ModelError(f"layer {layer} puts out {shape}, not the features of one picture; choose another layer")
+        return shape[1:]
+
+    def _forward(self, x, layer):
+        plan, target = self._plan(layer)
+        values = {self._first_input: x}
+        for step, last_use in plan:
+            function = self._function(step.layer, x.device)
+            try:
+                tops = function(*(values[number] for number in step.inputs))
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise _failure(step.layer, error) from error
+            values.update(zip(step.outputs, tops if isinstance(tops, tuple) else (tops,)))
+            for number in last_use:
+                del values[number]
+        return values[target]
+
+    def _function(self, layer, device):
+        key = (layer.name, device.type)
+        if key not in self._built:
+            if layer.type not in LAYER_TYPES:
+                raise UnknownType(
+                    f"layer {layer.name} has the type {layer.type}, which is not known here; "
+                    "choose a layer before it with --layers"
+                )
+            self._built[key] = LAYER_TYPES[layer.type](layer, Weights(layer, device))
+        return self._built[key]
+
+    def _plan(self, layer):
+        """The steps that ``layer`` needs, each with the values not needed after it, and the target's number."""
+        if layer not in self._places:
+            raise ModelError(f"the network {self.name} has no layer {layer}")
+        place = self._places[layer]
+        if not self._steps[place].outputs:
+            raise ModelError(f"layer {layer} ({self._steps[place].layer.type}) puts nothing out")
+        target = self._steps[place].outputs[0]
+        needed, steps = {target}, []
+        for step in reversed(self._steps[: place + 1]):
+            if step.layer.type not in DATA_TYPES and needed.intersection(step.outputs):
+                last_use = [number for number in {*step.inputs, *step.outputs} if number not in needed]
+                needed.update(step.inputs)
+                steps.append((step, last_use))
+        missing = needed.difference({self._first_input}, *(step.outputs for step, _ in steps))
+        if missing:
+            raise ModelError(f"layer {layer} needs an input that is not the picture; choose another layer")
+        return steps[::-1], target
+
+    def _explained(self, error, layer, size):
+        """A `Misfit` as what the user can mend: a picture of the wrong size, or a net that does not fit together."""
+        least = self.least_size(layer)
+        if least is not None and min(size) < least:
+            return PictureTooSmall(
+                f"layer {layer} cannot take an octave of {size[1]}x{size[0]} pixels; it needs at least "
+                f"{least}x{least}: use fewer --octaves, a smaller --octavescale or larger frames"
+            )
+        if self.input_size and self._fits(layer, self.input_size):
+            height, width = self.input_size
+            return PictureTooSmall(
+                f"layer {layer} takes pictures of {width}x{height} only, not {size[1]}x{size[0]}; choose a layer "
+                "before the first fully connected one with --layers"
+            )
+        return ModelError(str(error))
+
+
+def _failure(layer, error):
+    """The error of a layer's function as one of ours."""
+    reason = str(error).splitlines()[0]
+    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in reason:
+        return DreamError(f"layer {layer.name} ({layer.type}) failed: {reason}")
+    return Misfit(f"layer {layer.name} ({layer.type}) does not fit its input: {reason}")
+
+
+def _trace(model):
+    """The steps of a net and the number of its (first) input value. Raises `ModelError` for a dangling bottom."""
+    numbers = {}
+    fresh = iter(range(1 << 62))
+    for name in model.inputs:
+        numbers[name] = next(fresh)
+    first_input = numbers[next(iter(model.inputs))]
+    steps = []
+    for layer in model.layers:
+        missing = [name for name in layer.bottoms if name not in numbers]
+        if missing:
+            raise ModelError(f"layer {layer.name} ({layer.type}) needs {missing[0]}, which no layer before it puts out")
+        inputs = tuple(numbers[name] for name in layer.bottoms)
+        if layer.type in DATA_TYPES:
+            outputs = tuple(numbers[name] if name in model.inputs else next(fresh) for name in layer.tops)
+        else:
+            outputs = tuple(next(fresh) for _ in layer.tops)
+        numbers.update(zip(layer.tops, outputs))
+        steps.append(Step(layer, inputs, outputs))
+    return steps, first_input
+
+
+def _input_size(model):
+    """(h, w) that the prototxt gives its input, or None."""
+    shape = next(iter(model.inputs.values()))
+    return tuple(shape[2:]) if shape is not None and len(shape) == 4 else None
