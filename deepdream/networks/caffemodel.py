@@ -223,8 +223,6 @@ def _runs(layer, state):
             and not set(rule.not_stage) & set(state.stage)
         )
 
-    if layer.HasField("phase") and layer.phase != pb.TEST:
-        return False
     if layer.include:
         return any(holds(rule) for rule in layer.include)
     return not any(holds(rule) for rule in layer.exclude)
@@ -244,11 +242,13 @@ def _declared_inputs(net):
 def _data_layer_inputs(layer):
     """The first top of a layer that feeds data is an input; what follows it (labels) is not."""
     shape = None
-    memory = layer.memory_data_param
+    memory, dummy = layer.memory_data_param, layer.dummy_data_param
     if layer.input_param.shape:
         shape = tuple(layer.input_param.shape[0].dim)
-    elif layer.dummy_data_param.shape:
-        shape = tuple(layer.dummy_data_param.shape[0].dim)
+    elif dummy.shape:
+        shape = tuple(dummy.shape[0].dim)
+    elif dummy.height:
+        shape = (dummy.num[0], dummy.channels[0], dummy.height[0], dummy.width[0])
     elif layer.transform_param.crop_size:
         shape = (1, 3, layer.transform_param.crop_size, layer.transform_param.crop_size)
     elif memory.height:

@@ -15,6 +15,7 @@ from deepdream.errors import ModelError
 from deepdream.networks.caffemodel import pb
 
 LAYER_TYPES = {}
+_LEAST_VARIANCE = 1e-30  # far below any eps, and still a float32
 
 
 def layer_type(*names):
@@ -136,7 +137,8 @@ def pooling(layer, weights):
         raise ModelError(f"layer {layer.name} (Pooling): STOCHASTIC pooling has no gradient to dream with")
     maximum = p.pool == pb.PoolingParameter.MAX
     if p.global_pooling:
-        return lambda x: x.amax((2, 3), keepdim=True) if maximum else x.mean((2, 3), keepdim=True)
+        # Of equal values the first gets the gradient, which amax would share out among them.
+        return lambda x: F.max_pool2d(x, x.shape[2:]) if maximum else x.mean((2, 3), keepdim=True)
     kernel_size = [p.kernel_size] if p.HasField("kernel_size") else []
     kernel = _pair(kernel_size, _set(p, "kernel_h"), _set(p, "kernel_w"), None, "kernel_size", layer)
     stride = _pair([p.stride], _set(p, "stride_h"), _set(p, "stride_w"), 1, "stride", layer)
@@ -238,7 +240,7 @@ def lrn(layer, weights):
     def across(x):
         channels = x.shape[1]
         if (channels, x.device) not in bands:
-            ones = torch.ones(channels, channels, device=x.device)
+            ones = torch.ones(channels, channels, dtype=x.dtype, device=x.device)
             bands[channels, x.device] = ones.triu(-reach).tril(reach)[:, :, None, None]
         return _AcrossChannels.apply(x, bands[channels, x.device], p.alpha / p.local_size, p.beta, p.k)
 
@@ -316,8 +318,9 @@ def log(layer, weights):
 @layer_type("BatchNorm")
 def batch_norm(layer, weights):
     p = layer.parameters.batch_norm_param
-    if p.HasField("use_global_stats") and not p.use_global_stats:
-        return lambda x: F.batch_norm(x, None, None, training=True, eps=p.eps)
+    training = layer.parameters.HasField("phase") and layer.parameters.phase == pb.TRAIN
+    if not (p.use_global_stats if p.HasField("use_global_stats") else not training):
+        return lambda x: _normalised(x, p.eps)
     mean, variance = weights.take(0, (-1,)), weights.take(1, (-1,))
     # The running sums are stored with the factor they were weighted by; a factor of 0 means no statistics.
     factor = weights.take(2, (1,))
@@ -326,9 +329,16 @@ def batch_norm(layer, weights):
     return lambda x: F.batch_norm(x, mean, variance, training=False, eps=p.eps)
 
 
+def _normalised(x, eps):
+    """Each channel less its own mean, over its own deviation; PyTorch's refuses a channel of a single value."""
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    centred = x - x.mean(axes, keepdim=True)
+    return centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
+
+
 def _broadcast(weight, x, axis):
-    """``weight`` shaped so that its first axis meets axis ``axis`` of ``x``."""
-    axis %= x.ndim
+    """``weight`` shaped so that its first axis meets axis ``axis`` of ``x``; a single number meets them all."""
+    axis = axis % x.ndim if weight.ndim else 0
     return weight.reshape(weight.shape + (1,) * (x.ndim - axis - weight.ndim))
 
 
@@ -353,6 +363,13 @@ def bias(layer, weights):
     return lambda x, given=learned: x + _broadcast(given, x, p.axis)
 
 
+def _check_alike(bottoms):
+    """Caffe takes no bottoms of different shapes, and PyTorch would broadcast some."""
+    shapes = {tuple(x.shape) for x in bottoms}
+    if len(shapes) > 1:
+        raise ValueError(f"bottoms of different shapes: {', '.join(map(str, sorted(shapes)))}")
+
+
 @layer_type("Eltwise")
 def eltwise(layer, weights):
     p = layer.parameters.eltwise_param
@@ -361,10 +378,12 @@ def eltwise(layer, weights):
         raise ModelError(f"layer {layer.name} (Eltwise): {len(coefficients)} coeff for {len(layer.bottoms)} bottoms")
 
     def total(*bottoms):
+        _check_alike(bottoms)
         terms = [x if c == 1 else x * c for x, c in zip(bottoms, coefficients)]
         return sum(terms[1:], terms[0])
 
     def largest(first, second, *others):
+        _check_alike((first, second, *others))
         # Of two equal values Caffe passes the gradient to one: the second of the first pair, then the earlier.
         top = torch.where(first > second, first, second)
         for other in others:
@@ -372,6 +391,7 @@ def eltwise(layer, weights):
         return top
 
     def product(*bottoms):
+        _check_alike(bottoms)
         return math.prod(bottoms[1:], start=bottoms[0])
 
     operations = pb.EltwiseParameter
@@ -394,10 +414,18 @@ def concat(layer, weights):
 def slice_(layer, weights):
     p = layer.parameters.slice_param
     axis = p.slice_dim if p.HasField("slice_dim") else p.axis
-    points = list(p.slice_point)
-    if points:
-        return lambda x: torch.tensor_split(x, points, axis)
-    return lambda x: torch.chunk(x, len(layer.tops), axis)
+    points, count = list(p.slice_point), len(layer.tops)
+    if points and len(points) != count - 1:
+        raise ModelError(f"layer {layer.name} (Slice): {len(points)} slice_point for {count} tops")
+
+    def apply(x):
+        if points:
+            return torch.tensor_split(x, points, axis)
+        if x.shape[axis] % count:
+            raise ValueError(f"{x.shape[axis]} does not divide into {count} equal slices")
+        return torch.chunk(x, count, axis)
+
+    return apply
 
 
 @layer_type("Split")
@@ -459,7 +487,9 @@ def mvn(layer, weights):
         centred = x - x.mean(axes, keepdim=True)
         if not p.normalize_variance:
             return centred
-        return centred / (centred.square().mean(axes, keepdim=True).sqrt() + p.eps)
+        # The root of 0 has no derivative, so a flat channel must not reach it.
+        deviation = centred.square().mean(axes, keepdim=True).clamp(min=_LEAST_VARIANCE).sqrt()
+        return centred / (deviation + p.eps)
 
     return apply
 
