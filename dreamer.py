@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from deepdream.errors import DreamError, UsageError
+from deepdream.networks import ENGINES
 from deepdream.options import (
     CUSTOM_LOOP,
     DEFAULT_FRAME_RATE,
@@ -100,7 +101,7 @@ def _add_network_options(group):
     group.add_argument(
         "-m", "--model_name", metavar="NAME", help="its caffemodel, with or without the ending (default: the only one)"
     )
-    group.add_argument("--engine", choices=("torch",), help="what runs the network (default: torch)")
+    group.add_argument("--engine", choices=ENGINES, help=f"what runs the network (default: {ENGINES[0]})")
     group.add_argument(
         "-gpu", "--gpu", type=int, choices=(0, 1), help="0 CPU, 1 GPU (default: 1 where there is a GPU)"
     )
@@ -416,7 +417,9 @@ def run_dream(given, screen, source, output, options):
     guide = _find_guide(given.guide, source)
     options = RenderOptions(options.dream, options.flow, options.divide, guide, options.image_type)
     frames = open_frames(source, options.image_type, leave_out=[guide] if guide else ())
-    network = load_network(given.model_path, given.model_name, given.gpu and bool(given.gpu), tell=screen.tell)
+    network = load_network(
+        given.model_path, given.model_name, given.gpu and bool(given.gpu), given.engine or ENGINES[0], screen.tell
+    )
     layers = resolve_layers(network, options.dream.layers, screen.tell)
     render = open_render(frames, output, network, layers, options, bool(given.overwrite))
     live = LivePicture(render.output / PREVIEW_NAME) if screen.level >= 3 else None
@@ -471,7 +474,7 @@ def list_layers(given, screen):
     """Print the layers of the network, each with the shape of what it puts out at its own input size."""
     from deepdream.networks import load_network
 
-    network = load_network(given.model_path, given.model_name, gpu=False, tell=screen.tell)
+    network = load_network(given.model_path, given.model_name, False, given.engine or ENGINES[0], screen.tell)
     for name, shape in network.layer_shapes():
         print(f"{name:40} {shape}")
 

@@ -3,7 +3,7 @@
 A network has ``name``, ``layers`` (names in order), ``loop`` (the layers of its customloop), ``mean``
 ((3, 1, 1), BGR), ``device``, ``input_size`` ((h, w) or None), ``digest`` (of its files), and
 ``gradient(picture, layer, objective)``, ``activations(picture, layer)``, ``shape(layer, size)`` and
-``check_size(layer, size)`` as `torch_network.TorchNetwork` tells them.
+``check_size(layer, size)`` as `network.Network` tells them.
 """
 
 import difflib
@@ -15,6 +15,7 @@ from pathlib import Path
 from deepdream.errors import ModelError
 from deepdream.options import CUSTOM_LOOP
 
+ENGINES = ("torch", "caffe")
 GOOGLENET = "bvlc_googlenet"
 MEAN_FILES = ("mean.npy", "mean.binaryproto")
 LOOP_FILE = "customloop.txt"
@@ -27,23 +28,31 @@ def load_network(model_path=None, model_name=None, gpu=None, engine="torch", tel
 
     ``model_path``: its directory, or None for the first of the usual places, else the embedded default.
     ``model_name``: its caffemodel, with or without the ending. ``gpu``: True, False, or None for one where
-    there is one. ``tell`` gets a line for the user where something other than asked for is used. Raises
-    `ModelError` where the model cannot be had.
+    there is one. ``engine``: one of `ENGINES`. ``tell`` gets a line for the user where something other than
+    asked for is used. Raises `ModelError` where the model cannot be had.
     """
     from deepdream.networks.caffemodel import load_model
-    from deepdream.networks.torch_network import TorchNetwork
 
     prototxt, caffemodel, mean, loop = _find(model_path, model_name, tell)
     model = load_model(prototxt, caffemodel)
     known_mean, known_loop = _known(model)
-    network = TorchNetwork(
-        model,
-        mean=known_mean if mean is None else mean,
-        loop=loop or known_loop,
-        device=_device(gpu, tell),
-    )
-    network.digest = _digest(prototxt, caffemodel, network.mean)
+    mean, loop = known_mean if mean is None else mean, loop or known_loop
+    if engine == "caffe":
+        network = _caffe_network(model, prototxt, caffemodel, mean, loop, gpu, tell)
+    else:
+        from deepdream.networks.torch_network import TorchNetwork
+
+        network = TorchNetwork(model, mean, loop, _device(gpu, tell))
+    network.digest = _digest(prototxt, caffemodel, network.mean, engine)
     return network
+
+
+def _caffe_network(model, prototxt, caffemodel, mean, loop, gpu, tell):
+    from deepdream.networks.caffe_network import CaffeNetwork
+
+    if gpu:
+        tell("--gpu 1: Caffe is used on the CPU only; dreaming on the CPU")
+    return CaffeNetwork(model, prototxt, caffemodel, mean, loop)
 
 
 def resolve_layers(network, names, tell=print):
@@ -164,9 +173,9 @@ def _device(gpu, tell):
     return torch.device("cpu")
 
 
-def _digest(prototxt, caffemodel, mean):
-    """A sum over all that decides what a network computes."""
-    sha = hashlib.sha256()
+def _digest(prototxt, caffemodel, mean, engine):
+    """A sum over all that decides what a network computes, down to the rounding."""
+    sha = hashlib.sha256(b"" if engine == "torch" else engine.encode())
     for path in (prototxt, caffemodel):
         sha.update(Path(path).read_bytes())
     sha.update(mean.cpu().numpy().tobytes())

@@ -1,0 +1,111 @@
+"""The process that holds a Caffe net for `caffe_network`. Caffe ends its process where a check of its own fails.
+
+Run as a script, without the rest of the package: with the file number of a `multiprocessing` connection, the
+prototxt, the caffemodel, the picture's blob, its height and width, and a file for the prototxt as Caffe gets it.
+Answers every (command, arguments) with (True, result) or (False, text of the error).
+"""
+
+import os
+import sys
+from multiprocessing.connection import Connection
+
+from google.protobuf import text_format
+
+os.environ["GLOG_minloglevel"] = "2"  # glog reads it when caffe is imported: no line a layer
+
+
+class Server:
+    """A net, and the commands that it obeys."""
+
+    def __init__(self, prototxt, caffemodel, blob, height, width, prepared):
+        import caffe
+
+        self._blob = blob
+        self._net = caffe.Net(
+            _prepare(prototxt, blob, (int(height), int(width)), prepared), caffe.TEST, weights=caffemodel
+        )
+
+    def forward(self, layer, picture):
+        """Run the net for a picture (3, h, w) up to a layer; the layer's blob."""
+        self._net.blobs[self._blob].reshape(1, *picture.shape)
+        self._net.blobs[self._blob].data[...] = picture
+        # Never net.reshape(): a classifier's last layers may not fit. forward() shapes each layer as it comes.
+        self._net.forward(end=layer)
+        return self._top(layer).data
+
+    def backward(self, layer, diff):
+        """The picture's gradient (3, h, w) for the gradient at a layer up to which `forward` has run."""
+        names = list(self._net._layer_names)
+        for name in names[: names.index(layer) + 1]:
+            for top in self._net.top_names[name]:
+                self._net.blobs[top].diff[...] = 0  # a branch that leads past the layer keeps its last one otherwise
+        self._top(layer).diff[...] = diff
+        self._net.backward(start=layer)
+        return self._net.blobs[self._blob].diff[0]
+
+    def _top(self, layer):
+        return self._net.blobs[self._net.top_names[layer][0]]
+
+
+def _prepare(prototxt, blob, size, prepared):
+    """The file for Caffe: the user's prototxt with force_backward, and with the picture instead of Data layers."""
+    from caffe.proto import caffe_pb2
+
+    net = caffe_pb2.NetParameter()
+    try:
+        with open(prototxt, encoding="utf-8") as file:
+            text_format.Parse(file.read(), net)
+    except text_format.ParseError:
+        return prototxt  # Caffe itself says what is wrong with it
+    net.force_backward = True
+    _feed_picture(net, blob, size)
+    with open(prepared, "w", encoding="utf-8") as file:
+        file.write(text_format.MessageToString(net))
+    return prepared
+
+
+def _feed_picture(net, blob, size):
+    """Take out the layers that feed data, and all that lives on labels; declare the picture as input instead."""
+    layers = net.layer or net.layers
+    feeding = [layer for layer in layers if not layer.bottom and layer.type not in ("Input", "Parameter")]
+    if not feeding:
+        return
+    gone = {top for layer in feeding for top in layer.top} - {blob}
+    kept = []
+    for layer in layers:
+        if layer in feeding or gone.intersection(layer.bottom):
+            gone.update(set(layer.top) - {blob})
+        else:
+            gone.difference_update(layer.top)
+            kept.append(layer)
+    del layers[:]
+    layers.extend(kept)
+    if any(blob in layer.top for layer in feeding):
+        net.input.append(blob)
+        net.input_shape.add(dim=(1, 3, *size))
+
+
+def _answer(connection, command, *arguments):
+    try:
+        result = command(*arguments)
+    except Exception as error:  # whatever it is, it belongs to the process that asked
+        connection.send((False, f"{type(error).__name__}: {error}"))
+        return None
+    connection.send((True, None if isinstance(result, Server) else result))
+    return result
+
+
+def main(number, *arguments):
+    """Load the net, then obey until the connection ends."""
+    connection = Connection(int(number))
+    server = _answer(connection, Server, *arguments)
+    while server:
+        try:
+            command, *values = connection.recv()
+        except EOFError:
+            return
+        _answer(connection, getattr(server, command), *values)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,128 @@
+"""A Caffe model run and differentiated by Caffe itself, on the CPU.
+
+The net lives in a process of its own (`caffe_child`), because Caffe ends the process where a check fails.
+"""
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import weakref
+from multiprocessing import Pipe
+from pathlib import Path
+
+import torch
+
+from deepdream.errors import DreamError, ModelError
+from deepdream.networks import caffe_child
+from deepdream.networks.network import DEFAULT_INPUT_SIZE, Network, UnknownType
+
+# What Caffe says before it ends; before that, protobuf tells which line of the prototxt it does not like.
+_FATAL = re.compile(r"^F\d+ \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\] (.*)", re.MULTILINE)
+_PROTOBUF = re.compile(r"^\[libprotobuf ERROR [^]]*\] (.*)", re.MULTILINE)
+_SECONDS_TO_END = 5
+
+
+class CaffeNetwork(Network):
+    """The network interface on Caffe. Raises `ModelError` where Caffe is missing or refuses the model."""
+
+    def __init__(self, model, prototxt, caffemodel, mean, loop):
+        super().__init__(model, mean, loop)
+        blob = next(iter(model.inputs))
+        self._process = _Process(prototxt, caffemodel, blob, self.input_size or DEFAULT_INPUT_SIZE)
+
+    def activations(self, picture, layer):
+        """As `Network.activations` tells."""
+        return self._run(picture, layer)[0]
+
+    def gradient(self, picture, layer, objective):
+        """As `Network.gradient` tells."""
+        top = self._run(picture, layer)
+        diff = objective(top[0])[None].numpy()
+        return torch.from_numpy(self._process.ask(f"layer {layer}", "backward", layer, diff))
+
+    def _run(self, picture, layer):
+        # Caffe does not tell every size that is too small, so the shapes are worked out before it starts.
+        self.check_size(layer, picture.shape[1:])
+        return self._ask_forward(picture, layer)
+
+    def _shape(self, layer, size):
+        try:
+            return super()._shape(layer, size)
+        except UnknownType:
+            return tuple(self._ask_forward(torch.zeros(3, *size), layer).shape[1:])  # a type of Caffe's alone
+
+    def _ask_forward(self, picture, layer):
+        return torch.from_numpy(self._process.ask(f"layer {layer}", "forward", layer, picture.numpy()))
+
+
+class _Process:
+    """The child process: started with the net, asked, and ended with its owner or at exit, whichever is first."""
+
+    def __init__(self, prototxt, caffemodel, blob, size):
+        self._folder = tempfile.TemporaryDirectory(prefix="deepdream-caffe-")
+        self._log = Path(self._folder.name, "log.txt")
+        self._connection, other_end = Pipe()
+        prepared = Path(self._folder.name, "net.prototxt")
+        arguments = (other_end.fileno(), prototxt, caffemodel, blob, *size, prepared)
+        with open(self._log, "wb") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, caffe_child.__file__, *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                pass_fds=[other_end.fileno()],
+                start_new_session=True,  # Ctrl-C is for the parent, which ends the child
+            )
+        other_end.close()
+        self.end = weakref.finalize(self, _end, self._child, self._connection, self._folder)
+        self._answer(str(prototxt))
+
+    def ask(self, what, *message):
+        """Send a command and its arguments; the answer. ``what`` names the work in an error."""
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise self._death(what) from error
+        return self._answer(what)
+
+    def _answer(self, what):
+        try:
+            done, result = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._death(what) from error
+        except BaseException:
+            self.end()  # an answer that nobody waits for any more would be taken for the next one
+            raise
+        if not done:
+            self.end()
+            if re.match("(ModuleNotFound|Import|Attribute)Error", result):
+                raise ModelError(
+                    f"Caffe is not installed ({result}): scripts/build_caffe.sh builds it, and --engine torch does "
+                    "without"
+                )
+            raise (DreamError if result.startswith("MemoryError") else ModelError)(f"Caffe failed at {what}: {result}")
+        return result
+
+    def _death(self, what):
+        """The error to raise once the child is found dead."""
+        if not self.end.alive:
+            return DreamError(f"Caffe failed at {what}: its process has ended before")
+        status = self._child.wait(_SECONDS_TO_END)
+        log = self._log.read_text(encoding="utf-8", errors="replace")
+        self.end()
+        fatal = _FATAL.search(log)
+        if fatal is None:
+            reason = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            return DreamError(f"Caffe failed at {what}: its process ended with {reason}")
+        reason = (_PROTOBUF.search(log) or fatal)[1]
+        kind = DreamError if "allocation" in reason else ModelError
+        return kind(f"Caffe refuses {what}: {reason}")
+
+
+def _end(child, connection, folder):
+    connection.close()  # the child ends when it next listens
+    child.kill()
+    child.wait()
+    folder.cleanup()
