@@ -25,7 +25,7 @@ WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 MEAN = (104.0, 116.0, 122.0)
 # From waves over rings, eyes and furry faces to flowers and crowds, and back.
 LOOP = tuple(f"block_{number}/output" for number in (7, 8, 9, 10, 11, 10, 9, 8))
-_VERSION = 1  # counts up when the model made here changes, so that no old one is taken from the cache
+_VERSION = 2  # counts up when the model made here changes, so that no old one is taken from the cache
 
 _OWN_MEAN, _OWN_DEVIATION = 127.0, 128.0
 _BATCH_NORM_EPS = 1e-3
@@ -111,12 +111,21 @@ class _Net:
         return self.convolution(name, bottom, weight, bias, **window)
 
     def relu6(self, name):
-        """min(max(x, 0), 6) in place, as 6 - max(6 - max(x, 0), 0)."""
-        for number in (1, 2):
-            self.layer(f"{name}/relu{number}", "ReLU", [name], name)
-            p = self.layer(f"{name}/flip{number}", "Power", [name], name).power_param
-            p.scale, p.shift = -1, 6
-        return name
+        """min(max(x, 0), 6) as 6 - max(6 - max(x, 0), 0).
+
+        A ReLU may work in place, but not on what a layer before it has put out in place: Caffe looks at the
+        values left in the blob when it computes a ReLU's gradient.
+        """
+        flipped, top = f"{name}/flipped", f"{name}/relu6"
+        self.layer(f"{name}/relu1", "ReLU", [name], name)
+        self.flip(f"{name}/flip1", name, flipped)
+        self.layer(f"{name}/relu2", "ReLU", [flipped], flipped)
+        self.flip(f"{name}/flip2", flipped, top)
+        return top
+
+    def flip(self, name, bottom, top):
+        p = self.layer(name, "Power", [bottom], top).power_param
+        p.scale, p.shift = -1, 6
 
 
 def _convert(weights):
@@ -135,8 +144,8 @@ def _convert(weights):
         for number in range(blocks):
             top = _add_block(net, block, top, kernel, stride if number == 0 else 1)
             block += 1
-    net.relu6(net.folded("head", top, "_conv_head", "_bn1"))
-    pool = net.layer("pool", "Pooling", ["head"]).pooling_param
+    top = net.relu6(net.folded("head", top, "_conv_head", "_bn1"))
+    pool = net.layer("pool", "Pooling", [top]).pooling_param
     pool.pool, pool.global_pooling = pb.PoolingParameter.AVE, True
     net.layer("classes", "InnerProduct", ["pool"]).inner_product_param.num_output = len(weights["_fc.bias"])
     net.blobs["classes"] = (weights["_fc.weight"], weights["_fc.bias"])
