@@ -158,6 +158,9 @@ def _pool_margins(x, kernel, stride, pad, round_up):
         windows = _pooled_size(size, kernel[axis], stride[axis], pad[axis], round_up)
         if windows < 1:
             raise ValueError(f"a window of {kernel[axis]} does not fit into {size}")
+        if (windows - 1) * stride[axis] >= size + pad[axis]:
+            # Caffe takes no value from there, and writes the gradient to where it has no right to.
+            raise ValueError(f"the last window of {kernel[axis]}, {stride[axis]} apart, lies outside {size}")
         margins += [pad[axis], (windows - 1) * stride[axis] + kernel[axis] - size - pad[axis]]
     return margins
 
@@ -165,18 +168,8 @@ def _pool_margins(x, kernel, stride, pad, round_up):
 def _max_pool(x, kernel, stride, pad, round_up):
     left, right, top, bottom = _pool_margins(x, kernel, stride, pad, round_up)
     if 2 * pad[0] <= kernel[0] and 2 * pad[1] <= kernel[1] and right >= 0 and bottom >= 0 and round_up:
-        if _torch_rounds_alike(x, kernel, stride, pad):
-            return F.max_pool2d(x, kernel, stride, pad, ceil_mode=True)
+        return F.max_pool2d(x, kernel, stride, pad, ceil_mode=True)
     return F.max_pool2d(F.pad(x, (left, right, top, bottom), value=-math.inf), kernel, stride)
-
-
-def _torch_rounds_alike(x, kernel, stride, pad):
-    """PyTorch drops a last window that starts outside even where there is no padding; Caffe keeps that one."""
-    return all(
-        pad[axis] or (_pooled_size(x.shape[2 + axis], kernel[axis], stride[axis], 0, True) - 1) * stride[axis]
-        < x.shape[2 + axis]
-        for axis in (0, 1)
-    )
 
 
 def _average_pool(x, kernel, stride, pad, round_up):
@@ -339,6 +332,8 @@ def _normalised(x, eps):
 def _broadcast(weight, x, axis):
     """``weight`` shaped so that its first axis meets axis ``axis`` of ``x``; a single number meets them all."""
     axis = axis % x.ndim if weight.ndim else 0
+    if tuple(weight.shape) != tuple(x.shape[axis : axis + weight.ndim]):
+        raise ValueError(f"{tuple(weight.shape)} is not part of {tuple(x.shape)} from axis {axis} on")
     return weight.reshape(weight.shape + (1,) * (x.ndim - axis - weight.ndim))
 
 
