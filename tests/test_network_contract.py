@@ -15,6 +15,7 @@ from deepdream import ascent, objectives
 from deepdream.errors import DreamError, ModelError, PictureTooSmall
 from deepdream.networks import ENGINES, load_network
 from deepdream.networks.caffe_network import CaffeNetwork
+from deepdream.networks.caffemodel import parse_prototxt
 from deepdream.options import DivideOptions, DreamOptions
 from tests import caffe_nets as nets, parity
 
@@ -102,7 +103,7 @@ class TestContract:
     def test_nothing_is_left_of_the_last_call(self, network):
         picture, other = nets.picture(SIZE), nets.picture((51, 33), 7)
         first = network.gradient(picture, "left", objectives.l2)
-        network.gradient(other, "classes" if other.shape[1:] == SIZE else "sum", objectives.l2)
+        network.gradient(other, "sum", objectives.l2)
         network.activations(other, "right")
         assert torch.equal(first, network.gradient(picture, "left", objectives.l2))
 
@@ -148,9 +149,7 @@ class TestContract:
             return float((top * goal(top)).sum())
 
         options = DreamOptions(octaves=1, iterations=5, jitter=2)
-        dreamt = ascent.dream(
-            picture, network, "smooth", options, DivideOptions(), goal, np.random.default_rng(0)
-        )  # fmt: skip
+        dreamt = ascent.dream(picture, network, "smooth", options, DivideOptions(), goal, np.random.default_rng(0))
         assert value(dreamt) > 1.02 * value(picture)
 
 
@@ -171,6 +170,39 @@ def test_a_train_val_net_takes_the_picture_for_its_data(tmp_path, engine):
     assert network.input_size == (41, 41)
     expected = load_network(model, engine=engine).gradient(picture, "sum", objectives.l2)
     assert torch.equal(network.gradient(picture, "sum", objectives.l2), expected)
+
+
+OLD_LAYOUTS = {
+    "2014": """name: "old" input: "data" input_dim: 1 input_dim: 3 input_dim: 37 input_dim: 41
+        layers { name: "conv" type: CONVOLUTION bottom: "data" top: "conv"
+                 convolution_param { num_output: 6 kernel_size: 5 stride: 2 group: 3 } }
+        layers { name: "relu" type: RELU bottom: "conv" top: "conv" relu_param { negative_slope: 0.1 } }
+        layers { name: "pool" type: POOLING bottom: "conv" top: "pool"
+                 pooling_param { pool: AVE kernel_size: 3 stride: 2 } }
+        layers { name: "full" type: INNER_PRODUCT bottom: "pool" top: "full" inner_product_param { num_output: 4 } }""",
+    "2013": """name: "old" input: "data" input_dim: 1 input_dim: 3 input_dim: 37 input_dim: 41
+        layers { layer { name: "conv" type: "conv" num_output: 6 kernelsize: 5 stride: 2 group: 3 }
+                 bottom: "data" top: "conv" }
+        layers { layer { name: "relu" type: "relu" } bottom: "conv" top: "conv" }
+        layers { layer { name: "pool" type: "pool" pool: AVE kernelsize: 3 stride: 2 } bottom: "conv" top: "pool" }
+        layers { layer { name: "full" type: "innerproduct" num_output: 4 } bottom: "pool" top: "full" }""",
+}  # fmt: skip
+
+
+@needs_caffe
+@pytest.mark.parametrize("year", OLD_LAYOUTS)
+def test_old_layouts_are_what_caffe_takes_them_for(tmp_path, year):
+    net = parse_prototxt(OLD_LAYOUTS[year])
+    net.input_shape.add(dim=(1, 3, *SIZE))
+    nets.save(tmp_path, net)
+    (tmp_path / "deploy.prototxt").write_text(OLD_LAYOUTS[year])
+    ours, theirs = (load_network(tmp_path, engine=engine) for engine in ENGINES)
+    assert ours.input_size == SIZE
+    for layer in ("conv", "relu", "pool", "full"):
+        found, expected = (network.gradient(nets.picture(SIZE), layer, objectives.l2) for network in (ours, theirs))
+        assert parity.error(found, expected) < parity.BACKWARD_BOUND
+        found, expected = (network.activations(nets.picture(SIZE), layer) for network in (ours, theirs))
+        assert parity.error(found, expected) < parity.FORWARD_BOUND
 
 
 # What only a process can do wrong.
