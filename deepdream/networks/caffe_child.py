@@ -6,6 +6,7 @@ Answers every (command, arguments) with (True, result) or (False, text of the er
 """
 
 import os
+import shutil
 import sys
 from multiprocessing.connection import Connection
 
@@ -103,6 +104,8 @@ def main(number, *arguments):
         try:
             command, *values = connection.recv()
         except EOFError:
+            # The parent takes the folder away where it can; killed, it cannot.
+            shutil.rmtree(os.path.dirname(arguments[-1]), ignore_errors=True)
             return
         _answer(connection, getattr(server, command), *values)
 

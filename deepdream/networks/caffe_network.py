@@ -61,7 +61,7 @@ class _Process:
     """The child process: started with the net, asked, and ended with its owner or at exit, whichever is first."""
 
     def __init__(self, prototxt, caffemodel, blob, size):
-        self._folder = tempfile.TemporaryDirectory(prefix="deepdream-caffe-")
+        self._folder = tempfile.TemporaryDirectory(prefix="deepdream-caffe-", ignore_cleanup_errors=True)
         self._log = Path(self._folder.name, "log.txt")
         self._connection, other_end = Pipe()
         prepared = Path(self._folder.name, "net.prototxt")
