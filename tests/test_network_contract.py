@@ -17,7 +17,8 @@ from deepdream.networks import ENGINES, load_network
 from deepdream.networks.caffe_network import CaffeNetwork
 from deepdream.networks.caffemodel import parse_prototxt
 from deepdream.options import DivideOptions, DreamOptions
-from tests import caffe_nets as nets, parity
+from tests import caffe_nets as nets
+from tests import parity
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (37, 41)

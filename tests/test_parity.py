@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests import caffe_nets as nets, parity
+from tests import caffe_nets as nets
+from tests import parity
 
 try:
     parity.import_caffe()
