@@ -173,9 +173,9 @@ def _add_flow_options(group):
 def _add_divide_options(group):
     default = DivideOptions()
     group.add_argument(
-        "-d", "--divide", dest="divide_mode", type=int, choices=[int(mode) for mode in DivideMode], metavar="0-2",
-        help="0 off, 1 tiles of at most maxWidth x maxHeight, 2 two by two where wider than maxWidth "
-        f"(default: {default.mode})",
+        "-d", "--divide", dest="divide_mode", type=int, choices=[int(mode) for mode in DivideMode], metavar="0-3",
+        help="0 off, 1 tiles of at most maxWidth x maxHeight, 2 two by two where wider than maxWidth, 3 tiles "
+        f"without seams (default: {default.mode})",
     )  # fmt: skip
     group.add_argument(
         "-mw", "--maxWidth", dest="max_width", type=int, metavar="N",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from deepdream.errors import ModelError
-from deepdream.tiles import divide
+from deepdream.tiles import divide, divide_gradient
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
         detail = resize(detail, base.shape[1:])
         x = base + detail
         for tile in divide(*base.shape[1:], division):
-            steps = ascend(x[tile.of], network, layer, objective, options, rng)
+            steps = ascend(x[tile.of], network, layer, objective, options, rng, division)
             for iteration, strength in enumerate(steps, 1):
                 if on_step:
                     on_step(
@@ -104,14 +104,30 @@ def _resize_axis(picture, axis, target):
     return picture.index_select(axis, before).lerp_(picture.index_select(axis, after), weight)
 
 
-def ascend(x, network, layer, objective, options, rng):
-    """Ascend in place: ``options.iterations`` steps on ``x`` (3, h, w), each yielding its gradient's mean magnitude."""
+def ascend(x, network, layer, objective, options, rng, division):
+    """Ascend in place: ``options.iterations`` steps on ``x`` (3, h, w), each yielding its gradient's mean magnitude.
+
+    Where ``division`` cuts the gradient, the grid of tiles lies elsewhere at every step, by up to a tile each
+    way, so that no border stays put; where it does not, the steps are those of an undivided picture.
+    """
     low, high = -network.mean, 255 - network.mean
+    tiles = divide_gradient(*x.shape[1:], division)
     for _ in range(options.iterations):
         down, right = rng.integers(-options.jitter, options.jitter, 2, endpoint=True).tolist()
-        shifted = x.roll((down, right), (1, 2))
-        gradient = network.gradient(shifted, layer, objective).roll((-down, -right), (1, 2))
-        yield step(x, gradient, options.step_size, low, high)
+        if len(tiles) > 1:
+            down, right = (shift + rng.integers(size).item() for shift, size in zip((down, right), tiles[-1].size))
+        gradient = _tiled_gradient(x.roll((down, right), (1, 2)), tiles, network, layer, objective)
+        yield step(x, gradient.roll((-down, -right), (1, 2)), options.step_size, low, high)
+
+
+def _tiled_gradient(x, tiles, network, layer, objective):
+    """The gradient of each tile of ``x`` (3, h, w), put together: (3, h, w)."""
+    if len(tiles) == 1:
+        return network.gradient(x, layer, objective)
+    gradient = torch.empty_like(x)
+    for tile in tiles:
+        gradient[tile.of] = network.gradient(x[tile.of], layer, objective)
+    return gradient
 
 
 def step(x, gradient, step_size, low, high):

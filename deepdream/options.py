@@ -31,6 +31,7 @@ class DivideMode(IntEnum):
     OFF = 0
     TILES = 1
     HALVES = 2
+    SEAMLESS = 3
 
 
 def _check(holds, option, value, expected):

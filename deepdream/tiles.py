@@ -26,16 +26,31 @@ class Tile:
 
 
 def divide(height, width, options):
-    """The tiles of a picture under `DivideOptions`, row by row: they cover each pixel exactly once.
+    """The sub-images of a picture that are dreamed each alone under `DivideOptions`: they cover each pixel once.
 
     A picture within the limits is one tile. TILES cuts a grid of as few near-equal tiles as the limits allow,
-    HALVES two by two (one row or column stays whole where there is only one).
+    HALVES two by two (one row or column stays whole where there is only one). SEAMLESS dreams the picture whole.
     """
-    rows = columns = 1
     if options.mode == DivideMode.TILES:
-        rows, columns = -(-height // options.max_height), -(-width // options.max_width)
-    elif options.mode == DivideMode.HALVES and width > options.max_width:
-        rows, columns = min(2, height), min(2, width)
+        return _grid(height, width, *_least(height, width, options))
+    if options.mode == DivideMode.HALVES and width > options.max_width:
+        return _grid(height, width, min(2, height), min(2, width))
+    return _grid(height, width, 1, 1)
+
+
+def divide_gradient(height, width, options):
+    """The tiles of a sub-image whose gradient is taken at a time, covering each pixel once: SEAMLESS cuts here."""
+    cut = options.mode == DivideMode.SEAMLESS
+    return _grid(height, width, *(_least(height, width, options) if cut else (1, 1)))
+
+
+def _least(height, width, options):
+    """(rows, columns) of the coarsest grid within the limits."""
+    return -(-height // options.max_height), -(-width // options.max_width)
+
+
+def _grid(height, width, rows, columns):
+    """The tiles of a grid, row by row."""
     return [
         Tile(top, bottom, left, right)
         for top, bottom in _cuts(height, rows)
