@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from deepdream.errors import ModelError
+from deepdream.options import DivideOptions
 from deepdream.tiles import divide, divide_gradient
 
 
@@ -104,7 +105,7 @@ def _resize_axis(picture, axis, target):
     return picture.index_select(axis, before).lerp_(picture.index_select(axis, after), weight)
 
 
-def ascend(x, network, layer, objective, options, rng, division):
+def ascend(x, network, layer, objective, options, rng, division=DivideOptions()):
     """Ascend in place: ``options.iterations`` steps on ``x`` (3, h, w), each yielding its gradient's mean magnitude.
 
     Where ``division`` cuts the gradient, the grid of tiles lies elsewhere at every step, by up to a tile each
