@@ -18,6 +18,7 @@ from pathlib import Path
 from deepdream.errors import DreamError, UsageError
 from deepdream.networks import ENGINES
 from deepdream.options import (
+    BLEND_STATIC,
     CUSTOM_LOOP,
     DEFAULT_FRAME_RATE,
     IMAGE_TYPES,
@@ -151,9 +152,9 @@ def _add_dream_options(group):
 def _add_flow_options(group):
     default = FlowOptions()
     group.add_argument(
-        "-flow", "--flow", dest="flow_mode", metavar="0/1",
+        "-flow", "--flow", dest="flow_mode", metavar="0-2",
         type=int, choices=[int(mode) for mode in FlowMode], nargs="?", const=int(FlowMode.BLEND),
-        help=f"0 off, 1 blend along the optical flow (default: {default.mode})",
+        help=f"0 off, 1 blend along the optical flow, 2 stabilised: the calmest (default: {default.mode})",
     )  # fmt: skip
     group.add_argument(
         "-flowthresh", "--flowthresh", dest="threshold", type=float, metavar="X",
@@ -166,7 +167,8 @@ def _add_flow_options(group):
     )  # fmt: skip
     group.add_argument(
         "-bs", "--blendstatic", dest="blend_static", type=float, metavar="X",
-        help=f"share inherited where it is still, 0 to 1 (default: {default.blend_static})",
+        help=f"share inherited where it is still, 0 to 1 (default: {default.blend_static}; "
+        f"with -flow {FlowMode.STABLE:d} {BLEND_STATIC[FlowMode.STABLE]})",
     )  # fmt: skip
 
 
@@ -440,6 +442,8 @@ def run_dream(given, screen, source, output, options):
                 live.show(report)
 
         for frame in dream_frames(render, network, on_step):
+            if frame.is_cut:
+                screen.detail(f"frame {frame.number + 1}/{count}: scene cut, nothing inherited")
             screen.detail(f"frame {frame.number + 1}/{count}: {frame.layer}, {frame.seconds:.1f} s, {frame.path}")
     screen.tell(f"{count} frames ({len(render.todo)} dreamed now) in {_duration(started)}: {output}")
 

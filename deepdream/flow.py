@@ -2,7 +2,13 @@
 
 Frames are RGB (h, w, 3), source frames uint8 and dreams uint8 or float32, in 0..255. A flow is float32
 (h, w, 2): how many pixels right and down each pixel moves.
+
+Stabilised, a frame inherits as Ruder, Dosovitskiy and Brox (2016) have it for style transfer: along the flow
+from the current frame back to the previous one, only where that agrees with the flow forward, and not across a
+scene cut. What they write into the loss is here the start picture and an easing of the finished frame.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +16,9 @@ from deepdream.errors import DreamError
 from deepdream.options import FlowMode
 
 LEAST_MOTION = 0.1  # pixels: a frame whose every pixel moves less is still
+EASE = 0.8  # of the share a frame inherits: how far the finished frame is drawn back to the dream carried on to it
+CUT_WIDTH = 160  # pixels: as wide as frames are compared for a scene cut; sensor noise does not survive it
+CUT_CONTENT = 27  # the threshold of PySceneDetect's ContentDetector
 
 
 def _opencv():
@@ -36,10 +45,19 @@ def estimate_flow(previous, current):
 
 def warp(picture, flow):
     """``picture`` shifted along ``flow``: each pixel shows what lies one flow vector before it. float32 (h, w, c)."""
-    rows, columns = np.indices(flow.shape[:2], dtype=np.float32)
-    return _opencv().remap(
-        np.float32(picture), columns - flow[..., 0], rows - flow[..., 1],
-        interpolation=_opencv().INTER_LINEAR, borderMode=_opencv().BORDER_REPLICATE,
+    return sample(picture, -flow)
+
+
+def sample(picture, offsets, sharp=False):
+    """What ``picture`` (h, w, c) shows ``offsets`` (h, w, 2) right and down of each pixel: float32 (h, w, c).
+
+    Beyond the edge the edge goes on. ``sharp`` interpolates by cubics, which blur less and may overshoot.
+    """
+    cv2 = _opencv()
+    rows, columns = np.indices(offsets.shape[:2], dtype=np.float32)
+    return cv2.remap(
+        np.float32(picture), columns + offsets[..., 0], rows + offsets[..., 1],
+        interpolation=cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
 
 
@@ -79,6 +97,95 @@ def start_picture(previous, current, dream, options, zoom):
     hallucination = zoom_in(np.float32(dream) - previous, zoom)
     moved = np.clip(current + options.blend_flow * warp(hallucination, flow), 0, 255)
     return np.where(moving(flow, options.threshold)[..., None], moved, still)
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What a frame takes over: ``start``, the picture from which its dream starts, float32 (h, w, 3) in 0..255.
+
+    Stabilised also ``carried``, the previous dream as it would look in this frame, and ``share`` (h, w, 1), how
+    much of that counts where, in 0..1. At a scene cut there is nothing to take over.
+    """
+
+    start: np.ndarray
+    carried: np.ndarray | None = None
+    share: np.ndarray | None = None
+    is_cut: bool = False
+
+    def settle(self, dreamed):
+        """The frame to be saved: its dream, uint8 (h, w, 3), eased towards what is carried on."""
+        if self.carried is None:
+            return dreamed
+        eased = dreamed + EASE * self.share * (self.carried - dreamed)
+        return np.uint8(np.rint(eased))
+
+
+def inherit(previous, current, dream, options, zoom):
+    """The `Inheritance` of the current frame; arguments as of `start_picture`."""
+    if options.mode != FlowMode.STABLE:
+        return Inheritance(start_picture(previous, current, dream, options, zoom))
+    if is_cut(previous, current):
+        return Inheritance(np.float32(current), is_cut=True)
+    back, forward = estimate_fine_flow(current, previous), estimate_fine_flow(previous, current)
+    hallucination = sample(np.float32(dream) - previous, _zoomed(back, zoom), sharp=True)
+    carried = np.clip(current + hallucination, 0, 255)
+    share = np.where(moving(back, options.threshold), options.blend_flow, options.blend_static)
+    share = np.float32(share * agreement(back, forward))[..., None]
+    return Inheritance(current + share * (carried - current), carried, share)
+
+
+def estimate_fine_flow(frame, other):
+    """The flow from one source frame to another, finer than `estimate_flow`: float32 (h, w, 2).
+
+    Dense inverse search (Kroeger et al. 2016) at half size, then one variational refinement (Brox et al. 2004) at
+    full size. A little blur keeps both from following the sensor's noise.
+    """
+    cv2 = _opencv()
+    grey = [cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (0, 0), 0.7) for picture in (frame, other)]
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setPatchSize(12)
+    search.setPatchStride(4)
+    search.setVariationalRefinementIterations(20)
+    refinement = cv2.VariationalRefinement.create()
+    refinement.setFixedPointIterations(10)
+    return refinement.calc(*grey, search.calc(*grey, None))
+
+
+def agreement(flow, back):
+    """How far ``flow`` can be trusted, float32 (h, w) in 0..1: 1 where ``back``, found at its end, undoes it.
+
+    A half stands where Ruder et al. (2016) draw the line between seen and occluded. It is soft, because a mask
+    that comes and goes is itself a flicker.
+    """
+    returned = sample(back, flow)
+    gap = ((flow + returned) ** 2).sum(-1)
+    tolerance = 0.01 * ((flow**2).sum(-1) + (returned**2).sum(-1)) + 0.5
+    return 1 / (1 + (gap / tolerance) ** 2)
+
+
+def is_cut(previous, current):
+    """Whether a new scene starts at ``current``; both source frames, uint8 RGB (h, w, 3).
+
+    PySceneDetect's measure, the mean difference in hue, saturation and value, of what motion does not explain:
+    a fast pan is no cut.
+    """
+    cv2 = _opencv()
+    height, width = current.shape[:2]
+    size = (min(width, CUT_WIDTH), max(1, round(height * min(1, CUT_WIDTH / width))))
+    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in (previous, current)]
+    moved = np.uint8(np.rint(sample(small[0], estimate_fine_flow(small[1], small[0]))))
+    before, after = (np.float32(cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)) for frame in (moved, small[1]))
+    return bool(np.abs(before - after).mean() >= CUT_CONTENT)
+
+
+def _zoomed(offsets, zoom):
+    """The offsets at which to sample a picture so that it also appears enlarged about its centre, as by `zoom_in`."""
+    if zoom == 1:
+        return offsets
+    height, width = offsets.shape[:2]
+    rows, columns = np.indices((height, width), dtype=np.float32)
+    from_centre = np.stack([columns - (width - 1) / 2, rows - (height - 1) / 2], -1)
+    return (from_centre + offsets) / np.float32(zoom) - from_centre
 
 
 def inherits(options):

@@ -23,6 +23,7 @@ class FlowMode(IntEnum):
 
     OFF = 0
     BLEND = 1
+    STABLE = 2
 
 
 class DivideMode(IntEnum):
@@ -78,20 +79,27 @@ class DreamOptions:
         _check(self.layers and all(self.layers), "--layers", " ".join(self.layers), "layer names")
 
 
+# A dream that is to keep calm must inherit as much where it is still as where it moves.
+BLEND_STATIC = {FlowMode.OFF: 0.1, FlowMode.BLEND: 0.1, FlowMode.STABLE: 0.9}
+
+
 @dataclass(frozen=True)
 class FlowOptions:
     """What a frame inherits from the previous dream.
 
     ``threshold``: motion threshold on the flow's magnitude scaled to 0..255 over the frame.
-    ``blend_flow`` and ``blend_static``: shares (0..1) inherited where it moves and where it is still.
+    ``blend_flow`` and ``blend_static``: shares (0..1) inherited where it moves and where it is still. None for
+    the latter means the mode's own, one of `BLEND_STATIC`.
     """
 
     mode: FlowMode = FlowMode.OFF
     threshold: float = 6.0
     blend_flow: float = 0.9
-    blend_static: float = 0.1
+    blend_static: float | None = None
 
     def __post_init__(self):
+        if self.blend_static is None:
+            object.__setattr__(self, "blend_static", BLEND_STATIC[self.mode])  # the class is frozen
         _check_number("--flowthresh", self.threshold, 0, 255)
         _check_number("--blendflow", self.blend_flow, 0, 1)
         _check_number("--blendstatic", self.blend_static, 0, 1)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from deepdream import ascent, objectives
 from deepdream.errors import UsageError
-from deepdream.flow import inherits, start_picture
+from deepdream.flow import Inheritance, inherit, inherits
 from deepdream.frames import FrameDirectory, check_sizes, copy_clip, read_frame, write_frame
 from deepdream.journal import Journal, file_sum
 from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
@@ -46,13 +46,17 @@ class Render:
 
 @dataclass(frozen=True)
 class FrameReport:
-    """A frame that was dreamed and saved: its number (from 0) of ``count``, and how long it took in seconds."""
+    """A frame that was dreamed and saved: its number (from 0) of ``count``, and how long it took in seconds.
+
+    ``is_cut``: a new scene was found to start here (only ``-flow 2`` looks for one).
+    """
 
     number: int
     count: int
     path: Path
     layer: str
     seconds: float
+    is_cut: bool = False
 
 
 def open_render(frames, output, network, layers, options, overwrite=False):
@@ -94,32 +98,40 @@ def dream_frames(render, network, on_step=None):
             previous = source if source_number == number - 1 else None
             source_number, source = number, _read(render, number)
             layer = render.layers[number % len(render.layers)]
+            inherited = _inherit(render, number, previous, source)
             picture = ascent.dream(
-                _start(render, number, previous, source),
+                inherited.start,
                 network,
                 layer,
                 render.options.dream,
                 render.options.divide,
                 objective_of(layer),
-                np.random.default_rng([render.options.dream.seed, number]),
+                _jitter(render, number),
                 on_step and partial(on_step, number),
             )
             path = render.path(number)
-            write_frame(path, picture, render.frames.image_type)
+            write_frame(path, inherited.settle(picture), render.frames.image_type)
             render.journal.record(number, path, render.frames.paths[number])
-            yield FrameReport(number, len(render.frames.paths), path, layer, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            yield FrameReport(number, len(render.frames.paths), path, layer, seconds, inherited.is_cut)
 
 
-def _start(render, number, previous, current):
-    """The picture from which a frame's dream starts. The previous dream is read as saved, so that a resumed run
-    gives the same bytes."""
+def _inherit(render, number, previous, current):
+    """What a frame takes over from the one before. That dream is read as saved, so that a resumed run gives the
+    same bytes."""
     options = render.options
     if number == 0 or not inherits(options.flow):
-        return current
+        return Inheritance(current)
     if previous is None and options.flow.mode != FlowMode.OFF:
         previous = _read(render, number - 1)
     dream = read_frame(render.path(number - 1))
-    return start_picture(previous, current, dream, options.flow, options.dream.zoom)
+    return inherit(previous, current, dream, options.flow, options.dream.zoom)
+
+
+def _jitter(render, number):
+    """The generator of a frame's jitter: stabilised the same for each frame, so that they dream alike."""
+    seed = render.options.dream.seed
+    return np.random.default_rng([seed, 0 if render.options.flow.mode == FlowMode.STABLE else number])
 
 
 def _objectives(network, render):
