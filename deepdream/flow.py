@@ -17,6 +17,8 @@ from deepdream.options import FlowMode
 
 LEAST_MOTION = 0.1  # pixels: a frame whose every pixel moves less is still
 EASE = 0.8  # of the share a frame inherits: how far the finished frame is drawn back to the dream carried on to it
+STRONGEST = 1.5  # times as strong as what its own steps changed: so strong a stabilised frame may be in the mean
+SLOWEST = 0.95  # of its strength a frame keeps that is stronger than that: the dream fades, it does not pump
 CUT_WIDTH = 160  # pixels: as wide as frames are compared for a scene cut; sensor noise does not survive it
 CUT_CONTENT = 27  # the threshold of PySceneDetect's ContentDetector
 
@@ -103,20 +105,28 @@ def start_picture(previous, current, dream, options, zoom):
 class Inheritance:
     """What a frame takes over: ``start``, the picture from which its dream starts, float32 (h, w, 3) in 0..255.
 
-    Stabilised also ``carried``, the previous dream as it would look in this frame, and ``share`` (h, w, 1), how
+    Stabilised also ``source``, the frame itself, ``carried``, the previous dream as it would look in this frame, and ``share`` (h, w, 1), how
     much of that counts where, in 0..1. At a scene cut there is nothing to take over.
     """
 
     start: np.ndarray
+    source: np.ndarray | None = None
     carried: np.ndarray | None = None
     share: np.ndarray | None = None
     is_cut: bool = False
 
     def settle(self, dreamed):
-        """The frame to be saved: its dream, uint8 (h, w, 3), eased towards what is carried on."""
+        """The frame to be saved: its dream, uint8 (h, w, 3), eased towards what is carried on.
+
+        Where little moves a dream would otherwise grow from frame to frame, so its strength is held near a bound.
+        """
         if self.carried is None:
             return dreamed
         eased = dreamed + EASE * self.share * (self.carried - dreamed)
+        bound = STRONGEST * np.abs(dreamed - self.start).mean()
+        strength = np.abs(eased - self.source).mean()
+        if strength > bound:
+            eased = self.source + max(bound / strength, SLOWEST) * (eased - self.source)
         return np.uint8(np.rint(eased))
 
 
@@ -131,7 +141,7 @@ def inherit(previous, current, dream, options, zoom):
     carried = np.clip(current + hallucination, 0, 255)
     share = np.where(moving(back, options.threshold), options.blend_flow, options.blend_static)
     share = np.float32(share * agreement(back, forward))[..., None]
-    return Inheritance(current + share * (carried - current), carried, share)
+    return Inheritance(current + share * (carried - current), np.float32(current), carried, share)
 
 
 def estimate_fine_flow(frame, other):
