@@ -19,6 +19,7 @@ LEAST_MOTION = 0.1  # pixels: a frame whose every pixel moves less is still
 EASE = 0.8  # of the share a frame inherits: how far the finished frame is drawn back to the dream carried on to it
 STRONGEST = 1.5  # times as strong as what its own steps changed: so strong a stabilised frame may be in the mean
 SLOWEST = 0.95  # of its strength a frame keeps that is stronger than that: the dream fades, it does not pump
+LEAST_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
 CUT_WIDTH = 160  # pixels: as wide as frames are compared for a scene cut; sensor noise does not survive it
 CUT_CONTENT = 27  # the threshold of PySceneDetect's ContentDetector
 
@@ -105,8 +106,8 @@ def start_picture(previous, current, dream, options, zoom):
 class Inheritance:
     """What a frame takes over: ``start``, the picture from which its dream starts, float32 (h, w, 3) in 0..255.
 
-    Stabilised also ``source``, the frame itself, ``carried``, the previous dream as it would look in this frame, and ``share`` (h, w, 1), how
-    much of that counts where, in 0..1. At a scene cut there is nothing to take over.
+    Stabilised also ``source``, the frame itself, ``carried``, the previous dream as it would look in this frame,
+    and ``share`` (h, w, 1), how much of that counts where, in 0..1. At a scene cut there is nothing to take over.
     """
 
     start: np.ndarray
@@ -158,7 +159,10 @@ def estimate_fine_flow(frame, other):
     search.setVariationalRefinementIterations(20)
     refinement = cv2.VariationalRefinement.create()
     refinement.setFixedPointIterations(10)
-    return refinement.calc(*grey, search.calc(*grey, None))
+    height, width = frame.shape[:2]
+    missing = max(0, LEAST_SIDE - height), max(0, LEAST_SIDE - width)
+    grey = [cv2.copyMakeBorder(one, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for one in grey]
+    return refinement.calc(*grey, search.calc(*grey, None))[:height, :width]
 
 
 def agreement(flow, back):

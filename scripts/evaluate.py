@@ -63,7 +63,8 @@ def estimate(current, other):
     from skimage.color import rgb2gray
     from skimage.registration import optical_flow_tvl1
 
-    down, right = optical_flow_tvl1(rgb2gray(current), rgb2gray(other), attachment=ATTACHMENT, prefilter=True, dtype=np.float64)
+    grey = rgb2gray(current), rgb2gray(other)
+    down, right = optical_flow_tvl1(*grey, attachment=ATTACHMENT, prefilter=True, dtype=np.float64)
     return np.stack([right, down], -1).astype(np.float32)
 
 

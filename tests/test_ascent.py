@@ -348,3 +348,77 @@ def test_jitter_rolls_inside_a_tile(mode):
     dream(picture, network, division, octaves=1, iterations=1, jitter=7)
     for tile, seen in zip(divide(21, 35, division), network.seen, strict=True):
         np.testing.assert_array_equal(np.sort(seen, None), np.sort(to_planes(picture)[tile.of], None))
+
+
+def test_seamless_tiles_of_one_picture_make_plain_steps(small_network):
+    options = {"layer": "mixed", "octaves": 2, "iterations": 3}
+    whole, seamless = (
+        dream(noise(32, 40), small_network, DivideOptions(mode, 40, 32), **options)
+        for mode in (DivideMode.OFF, DivideMode.SEAMLESS)
+    )
+    np.testing.assert_array_equal(whole, seamless)
+
+
+class Local(Wavy):
+    """A network whose gradient at a pixel hangs on that pixel alone: no tile can change it."""
+
+    @staticmethod
+    def slope(picture):
+        return np.sin(picture / 20)
+
+
+def test_the_tiled_gradient_is_put_together_and_normalised_once():
+    picture, division = noise(41, 53), DivideOptions(DivideMode.SEAMLESS, 20, 20)
+    options = {"octaves": 1, "iterations": 3}
+    np.testing.assert_array_equal(dream(picture, Local(), division, **options), dream(picture, Local(), **options))
+
+
+def test_seamless_tiles_stay_within_the_limits_and_hold_each_pixel_once():
+    network, picture = Wavy(), noise(41, 53)
+    dream(picture, network, DivideOptions(DivideMode.SEAMLESS, 20, 15), octaves=1, iterations=1, jitter=7)
+    assert len(network.seen) == 9 and all(seen.shape[1] <= 15 and seen.shape[2] <= 20 for seen in network.seen)
+    seen = np.concatenate([tile.ravel() for tile in network.seen])
+    np.testing.assert_array_equal(np.sort(seen), np.sort(to_planes(picture), None))
+
+
+class Corner(Wavy):
+    """Its gradient is 1 at the first pixel of what it is given, and next to nothing elsewhere."""
+
+    @staticmethod
+    def slope(picture):
+        slope = np.full_like(picture, 1e-6)
+        slope[:, 0, 0] = 1
+        return slope
+
+
+def test_no_border_of_a_seamless_tile_stays_put():
+    corners = set()
+    for seed in range(60):
+        dreamed = dream(
+            np.full((40, 40, 3), 100, np.uint8), Corner(), DivideOptions(DivideMode.SEAMLESS, 20, 20), seed=seed,
+            octaves=1, iterations=1, jitter=0, step_size=0.01,
+        )  # fmt: skip
+        rows, columns = np.nonzero(dreamed[..., 0] > 100)
+        assert len(rows) == 4  # the four tiles are moved as one
+        corners.add((rows.min(), columns.min()))
+    assert len(corners) > 50
+    for places in zip(*corners):
+        assert set(places) <= set(range(20)) and len(set(places)) > 15
+
+
+def test_seamless_tiles_leave_no_seam_where_tiles_leave_one(photograph, default_network):
+    picture = photograph("coffee.png", (120, 160))
+    options = {"layer": "block_3/output", "octaves": 1, "iterations": 15, "jitter": 8}
+    borders = np.arange(39, 159, 40)
+
+    def jumps(mode):
+        """The mean jump across each of the upright borders over that across all other lines."""
+        dreamed = dream(picture, default_network, DivideOptions(mode, 40, 120), **options)
+        jumps = np.abs(np.diff(np.float32(dreamed), axis=1)).mean((0, 2))
+        return jumps[borders] / np.delete(jumps, borders).mean()
+
+    whole = jumps(DivideMode.OFF)
+    tiles, seamless = (jumps(mode) / whole for mode in (DivideMode.TILES, DivideMode.SEAMLESS))
+    # A tile that meets its own far edge draws little there: its border is a dull line.
+    assert abs(tiles.mean() - 1) > 0.15
+    assert abs(seamless.mean() - 1) < 0.07 and seamless.max() < 1.1

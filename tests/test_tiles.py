@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepdream.options import DivideMode, DivideOptions
-from deepdream.tiles import divide
+from deepdream.tiles import divide, divide_gradient
 
 lengths = st.integers(1, 120)
 limits = st.integers(1, 130)
@@ -54,3 +54,13 @@ def test_tiles_come_row_by_row():
     tiles = divide(5, 7, DivideOptions(DivideMode.TILES, max_width=4, max_height=3))
     corners = [(tile.top, tile.left) for tile in tiles]
     assert corners == sorted(corners) and len(set(corners)) == 4
+
+
+@given(lengths, lengths, options)
+def test_the_gradient_is_cut_only_where_the_dream_is_not(height, width, options):
+    dreams, gradients = divide(height, width, options), divide_gradient(height, width, options)
+    if options.mode == DivideMode.SEAMLESS:
+        as_tiles = DivideOptions(DivideMode.TILES, options.max_width, options.max_height)
+        assert len(dreams) == 1 and gradients == divide(height, width, as_tiles)
+    else:
+        assert [tile.size for tile in gradients] == [(height, width)]

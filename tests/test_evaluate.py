@@ -1,0 +1,158 @@
+"""evaluate.py's measures where the answer is known, and the script as a user runs it."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepdream.errors import UsageError
+from deepdream.tiles import Tile
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "scripts" / "evaluate.py"
+
+
+@pytest.fixture(scope="module")
+def evaluate():
+    spec = importlib.util.spec_from_file_location("evaluate", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    sys.modules["evaluate"] = script  # its dataclasses look themselves up there
+    spec.loader.exec_module(script)
+    return script
+
+
+def save(pictures, directory):
+    directory.mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(np.uint8(picture)).save(directory / f"{number}.png")
+    return directory
+
+
+def pan(scene, count, step=2, size=(64, 80)):
+    """A camera that moves left over a scene: what it shows moves right by ``step`` pixels a frame."""
+    lefts = range((count - 1) * step, -1, -step)
+    return [np.ascontiguousarray(scene[: size[0], left : left + size[1]]) for left in lefts]
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def scene(photograph):
+    return photograph("coffee.png", (64, 100))
+
+
+def test_the_flow_of_a_pan_leads_back_to_the_frame_before(evaluate, scene):
+    previous, current = pan(scene, 2)
+    back = evaluate.estimate(current, previous)
+    np.testing.assert_allclose(np.median(back, (0, 1)), (-2, 0), atol=0.1)
+
+
+def test_what_comes_from_beyond_the_edge_is_not_compared(evaluate):
+    back = np.full((6, 9, 2), (-3, 0), np.float32)
+    seen = evaluate.visible(back, -back)
+    assert not seen[:, :3].any() and seen[:, 3:].all()
+
+
+def test_occluded_pixels_and_motion_boundaries_are_not_compared(evaluate):
+    still = np.zeros((8, 8, 2), np.float32)
+    assert evaluate.visible(still, still).all()
+    assert not evaluate.visible(still, still + 1).any()  # 2 square pixels apart; 0.52 are allowed
+    assert evaluate.visible(still, still + 0.5).all()  # 0.5 apart
+    torn = still.copy()
+    torn[:, 4:, 0] = 0.4
+    assert evaluate.visible(torn, -torn)[0].tolist() == [True] * 3 + [False] * 2 + [True] * 2 + [False]
+
+
+def test_the_warping_error_of_a_known_change(evaluate):
+    # A tenth more in each of three channels: 3 * 0.1 ** 2, but none where it is not seen.
+    previous, current = np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 51, np.uint8)
+    current[:, 3:] = 255
+    seen = np.arange(6)[None] < 3
+    pair = evaluate.Pair(1, np.zeros((4, 6, 2), np.float32), seen.repeat(4, 0))
+    assert evaluate.warping_error(previous, current, pair) == pytest.approx(3 * 0.2**2)
+
+
+def test_the_warping_error_follows_the_motion(evaluate, scene):
+    previous, current = pan(scene, 2)
+    seen = np.ones((64, 80), bool)
+    seen[:, :2] = False
+    moving = evaluate.Pair(1, np.full((64, 80, 2), (-2, 0), np.float32), seen)
+    still = evaluate.Pair(1, np.zeros((64, 80, 2), np.float32), seen)
+    assert evaluate.warping_error(previous, current, moving) < 1e-8
+    assert evaluate.warping_error(previous, current, still) > 1e-3
+
+
+def test_a_scene_cut_is_no_pair(evaluate, scene, photograph):
+    other = photograph("chelsea.png", (64, 80))
+    assert [pair.number for pair in evaluate.match([*pan(scene, 2), other, other])] == [1, 3]
+
+
+def test_a_seam_shows_by_as_much_as_it_jumps(evaluate):
+    ramp = np.float32(np.arange(12)).reshape(1, 12, 1).repeat(6, 0).repeat(3, 2)
+    torn = ramp.copy()
+    torn[:, 6:] += 2  # the jump there is 3 in place of 1
+    tiles = [Tile(0, 6, 0, 6), Tile(0, 6, 6, 12)]
+    assert evaluate.seam_visibility(torn, ramp, tiles) == (3, 3)
+    assert evaluate.seam_visibility(ramp, ramp, tiles) == (1, 1)
+    torn[:, 9:] += 2  # a second border in the mean of one
+    mean, worst = evaluate.seam_visibility(torn, ramp, [*tiles, Tile(0, 6, 3, 12)])
+    assert worst == pytest.approx(3 / (11 / 9)) and mean < worst
+    with pytest.raises(UsageError, match="no tile border"):
+        evaluate.seam_visibility(ramp, ramp, [Tile(0, 6, 0, 12)])
+
+
+def test_drift_is_the_last_fifth_over_the_second(evaluate):
+    measures = evaluate.Measures("x", {}, np.arange(1.0, 11), np.zeros(10), None, None)
+    assert measures.drift == pytest.approx(9.5 / 3.5)
+
+
+def test_flicker_strength_and_luminance_are_told_in_a_table_and_drawn(scene, tmp_path):
+    sources = pan(scene, 6)
+    frames = [save(sources, tmp_path / "source")]
+    calm = [frame // 2 + 60 for frame in sources]
+    noise = np.random.default_rng(0).integers(-20, 21, (6, 64, 80, 3))
+    frames += [save(calm, tmp_path / "calm"), save(np.clip(calm + noise, 0, 255), tmp_path / "wild")]
+    done = run(*frames, "--plot", tmp_path / "made" / "plot.png")
+    assert done.returncode == 0, done.stderr
+    head, calm_row, wild_row = (line.split() for line in done.stdout.splitlines())
+    assert calm_row[0] == "calm" and calm_row[2] == "1.000" and wild_row[0] == "wild"
+    assert float(wild_row[1]) > float(calm_row[1]) + 0.005
+    strength = np.abs(np.float32(calm) - sources).mean()
+    assert float(calm_row[3]) == pytest.approx(strength, abs=0.01)
+    with Image.open(tmp_path / "made" / "plot.png") as drawn:
+        assert drawn.format == "PNG" and drawn.width > 600
+
+
+def test_seams_are_measured_against_the_undivided_dream(scene, tmp_path):
+    sources = pan(scene, 2)
+    torn = [frame // 2 + 60 for frame in sources]
+    for frame in torn:
+        frame[:, 40:] += 30
+    source, torn = save(sources, tmp_path / "source"), save(torn, tmp_path / "torn")
+    whole = save([frame // 2 + 60 for frame in sources], tmp_path / "whole")
+    done = run(source, torn, whole, "--undivided", whole, "-mw", 40, "-mh", 100)
+    assert done.returncode == 0, done.stderr
+    _, torn_row, whole_row = (line.split() for line in done.stdout.splitlines())
+    assert float(torn_row[-1]) > 2 and whole_row[-2:] == ["1.000", "1.000"]
+
+
+def test_mistakes_are_told_in_one_line(scene, tmp_path):
+    source = save(pan(scene, 3), tmp_path / "source")
+    fewer = save(pan(scene, 2), tmp_path / "fewer")
+    smaller = save(pan(scene, 3, size=(40, 40)), tmp_path / "smaller")
+    for arguments, told in (
+        ((source, tmp_path / "gone"), "does not exist"),
+        ((source, fewer), "compare whole renders"),
+        ((source, source, smaller), "one size"),
+        ((source, source, "--undivided", fewer), "another number of frames"),
+        ((source, source, "--undivided", source), "no tile border"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2 and told in done.stderr, done.stderr
+        assert done.stderr.startswith("evaluate.py: ") and done.stderr.count("\n") == 1

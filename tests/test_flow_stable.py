@@ -1,0 +1,283 @@
+"""The stabilised dream: flow of known motions, what is trusted, where a scene is cut, what a frame takes over."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from clips import real_clip
+from deepdream import flow
+from deepdream.frames import open_frames, read_frame
+from deepdream.networks import resolve_layers
+from deepdream.options import (
+    BLEND_STATIC,
+    DivideMode,
+    DivideOptions,
+    DreamOptions,
+    FlowMode,
+    FlowOptions,
+    RenderOptions,
+)
+from deepdream.sequence import dream_frames, open_render
+
+STABLE = FlowOptions(FlowMode.STABLE)
+
+
+def constant(height, width, right, down):
+    return np.full((height, width, 2), (right, down), np.float32)
+
+
+def shifted(scene, right, down, margin=20):
+    """A scene's centre, and what is seen of the scene once it has moved."""
+    height, width = scene.shape[:2]
+    moved = scene[margin - down : height - margin - down, margin - right : width - margin - right]
+    return np.ascontiguousarray(scene[margin:-margin, margin:-margin]), np.ascontiguousarray(moved)
+
+
+# --- Flow ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("right, down", [(0, 0), (3, 0), (0, -5), (-9, 7)])
+def test_the_fine_flow_of_a_shifted_photograph_is_its_shift(photograph, right, down):
+    previous, current = shifted(photograph("coffee.png", (160, 200)), right, down)
+    estimated = flow.estimate_fine_flow(current, previous)
+    assert estimated.shape == (*current.shape[:2], 2) and estimated.dtype == np.float32
+    inner = estimated[15:-15, 15:-15]
+    np.testing.assert_allclose(np.median(inner, (0, 1)), (-right, -down), atol=0.1)
+    assert np.quantile(np.hypot(*(inner - (-right, -down)).transpose(2, 0, 1)), 0.9) < 0.5
+
+
+def test_sampling_takes_what_lies_at_the_offset():
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for sharp in (False, True):
+        taken = flow.sample(picture, constant(20, 30, 4, -3), sharp)
+        np.testing.assert_allclose(taken[3:, :-4], picture[:-3, 4:], atol=1e-3)
+
+
+def test_sharp_sampling_keeps_fine_detail():
+    stripes = np.float32(127 + 100 * np.cos(np.arange(60) * 2 * np.pi / 5))[None, :, None].repeat(20, 0)
+    halfway = constant(20, 60, 0.5, 0)
+    soft, sharp = (flow.sample(stripes, halfway, sharp)[5:-5, 5:-5].std() for sharp in (False, True))
+    assert soft < 0.85 * stripes.std() and sharp > 0.93 * stripes.std()
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.05, 2.0])
+def test_zoomed_offsets_sample_the_enlarged_picture(zoom):
+    rows, columns = np.indices((40, 60), dtype=np.float32)
+    picture = np.stack([columns * 3, rows * 2, columns + rows], -1)
+    taken = flow.sample(picture, flow._zoomed(constant(40, 60, 0, 0), zoom))
+    np.testing.assert_allclose(taken, flow.zoom_in(picture, zoom), atol=0.1)
+
+
+# --- Agreement -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap, wanted", [(0, 1), (0.5, 0.5), (50, 1e-4)])
+def test_agreement_is_a_half_at_the_line_of_ruder(gap, wanted):
+    # Where nothing moves forward, the tolerance is 0.5 square pixels and 1 % of the way back's square.
+    there, back = constant(8, 8, 0, 0), constant(8, 8, np.sqrt(gap), 0)
+    tolerance = 0.5 + 0.01 * gap
+    np.testing.assert_allclose(flow.agreement(there, back), 1 / (1 + (gap / tolerance) ** 2), rtol=1e-4)
+    assert abs(flow.agreement(there, back)[0, 0] - wanted) < 0.01
+
+
+def test_opposite_flows_agree_and_equal_ones_do_not():
+    there = constant(20, 20, 5, -2)
+    assert (flow.agreement(there, -there) == 1).all()
+    assert (flow.agreement(there, there) < 0.01).all()
+
+
+def test_what_a_moving_thing_uncovers_is_not_trusted(photograph):
+    ground, thing = photograph("coffee.png", (120, 160)), photograph("chelsea.png", (50, 50))
+    previous, current = ground.copy(), ground.copy()
+    previous[35:85, 40:90], current[35:85, 52:102] = thing, thing
+    trust = flow.agreement(flow.estimate_fine_flow(current, previous), flow.estimate_fine_flow(previous, current))
+    assert trust[45:75, 42:50].mean() < 0.5  # uncovered by the thing
+    assert trust[45:75, 60:95].mean() > 0.9 and trust[:, 120:].mean() > 0.95
+
+
+# --- Scene cuts ------------------------------------------------------------------------------------
+
+
+def cuts(name, first, last):
+    """The numbers of the frames of a real clip, from ``first`` up to ``last``, at which a scene starts."""
+    found, previous = [], None
+    with av.open(str(real_clip(name))) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            if first <= number < last:
+                current = frame.to_ndarray(format="rgb24", width=320, height=round(frame.height * 320 / frame.width))
+                if previous is not None and flow.is_cut(previous, current):
+                    found.append(number)
+                previous = current
+    return found
+
+
+@pytest.mark.parametrize("name, wanted", [("bikes.mp4", [30, 76, 137, 187, 242]), ("carphone_pristine.mp4", [])])
+def test_the_cuts_of_real_footage_are_found_and_no_others(name, wanted):
+    assert cuts(name, 0, 250) == wanted
+
+
+def test_a_fast_pan_is_no_cut(photograph):
+    scene = photograph("chelsea.png", (160, 400))
+    views = [np.ascontiguousarray(scene[:, left : left + 240]) for left in (0, 25)]
+    assert not flow.is_cut(*views)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 400), (9, 9)])
+def test_any_size_of_frame_can_be_compared(size):
+    black = np.zeros((*size, 3), np.uint8)
+    assert not flow.is_cut(black, black) and flow.is_cut(black, black + 255)
+
+
+# --- What a frame takes over -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def still(footage):
+    """A source frame and a dream of it."""
+    source = footage[0]
+    waves = 20 * np.sin(np.indices(source.shape[:2]).sum(0) / 4)[..., None]
+    return source, np.uint8(np.clip(source + waves, 0, 255))
+
+
+def test_a_still_frame_takes_the_static_share_of_the_dream(still):
+    source, dream = still
+    taken = flow.inherit(source, source, dream, FlowOptions(FlowMode.STABLE, blend_static=0.6), 1)
+    np.testing.assert_allclose(taken.start, source + 0.6 * (np.float32(dream) - source), atol=0.5)
+    assert not taken.is_cut
+
+
+def test_shares_of_zero_give_an_independent_frame(still, footage):
+    source, dream = still
+    taken = flow.inherit(source, footage[4], dream, FlowOptions(FlowMode.STABLE, blend_flow=0, blend_static=0), 1)
+    np.testing.assert_array_equal(taken.start, footage[4])
+    other = np.uint8(footage[4] // 2)
+    settled = taken.settle(other)
+    np.testing.assert_array_equal(settled, other)
+
+
+def test_nothing_is_taken_over_across_a_cut(photograph, still):
+    source, dream = still
+    other = photograph("chelsea.png", source.shape[:2])
+    taken = flow.inherit(source, other, dream, STABLE, 1)
+    assert taken.is_cut
+    np.testing.assert_array_equal(taken.start, other)
+    assert taken.settle(dream) is dream
+
+
+def test_the_dream_moves_with_the_scene(photograph):
+    scene = photograph("coffee.png", (160, 200))
+    waves = np.float32(15 * np.sin(np.indices(scene.shape[:2]).sum(0) / 5))[..., None]
+    (previous, current), (dream, wanted) = shifted(scene, 6, -4), shifted(np.clip(scene + waves, 0, 255), 6, -4)
+    taken = flow.inherit(previous, current, np.uint8(np.rint(dream)), STABLE, 1)
+    assert np.median(np.abs(taken.carried - wanted)[15:-15, 15:-15]) < 1.5
+    assert taken.share[15:-15, 15:-15].mean() > 0.85
+
+
+def test_a_settled_frame_is_eased_by_the_documented_share():
+    source, dreamed = np.full((4, 4, 3), 100, np.float32), np.full((4, 4, 3), 140, np.uint8)
+    share = np.float32([0, 0.5, 1, 1]).reshape(1, 4, 1).repeat(4, 0)
+    taken = flow.Inheritance(source, source, source + 20, share)
+    assert taken.settle(dreamed)[0, :, 0].tolist() == [140, round(140 - flow.EASE * 10), 124, 124]
+
+
+def test_a_dream_that_grows_beyond_its_bound_fades_slowly():
+    source, start = np.full((4, 4, 3), 100, np.float32), np.full((4, 4, 3), 138, np.float32)
+    taken = flow.Inheritance(start, source, source + 40, np.ones((4, 4, 1), np.float32))
+    settled = taken.settle(np.full((4, 4, 3), 140, np.uint8))  # its own steps changed 2 levels, it is 40 strong
+    assert (settled == 138).all()
+
+
+def test_the_default_static_share_is_the_modes_own():
+    for mode in FlowMode:
+        assert FlowOptions(mode).blend_static == BLEND_STATIC[mode]
+        assert FlowOptions(mode, blend_static=0.3).blend_static == 0.3
+    assert FlowOptions(FlowMode.BLEND).blend_static == 0.1
+
+
+# --- Over frames -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(footage, photograph, tmp_path):
+    """Three frames of footage, then two of another scene."""
+    directory = tmp_path / "source"
+    directory.mkdir()
+    other = photograph("chelsea.png", (40, 48))
+    for number, picture in enumerate([*footage[:3], other, other]):
+        Image.fromarray(picture).resize((48, 40)).save(directory / f"{number}.png")
+    return directory
+
+
+def render(source, output, network, flow=STABLE, divide=DivideOptions(), guide=None, **dream):
+    dream = {"octaves": 2, "iterations": 2, "jitter": 4, "layers": ("mixed",)} | dream
+    options = RenderOptions(DreamOptions(**dream), flow, divide, guide)
+    opened = open_render(open_frames(source), output, network, resolve_layers(network, dream["layers"]), options)
+    return list(dream_frames(opened, network))
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in sorted(directory.glob("frame_*"))}
+
+
+def test_the_reports_tell_the_cut(source, tmp_path, small_network):
+    reports = render(source, tmp_path / "out", small_network)
+    assert [report.is_cut for report in reports] == [False, False, False, True, False]
+
+
+def test_a_new_scene_dreams_as_if_nothing_had_been_before(source, tmp_path, small_network):
+    reports = render(source, tmp_path / "stable", small_network)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    Image.open(source / "3.png").save(alone / "0.png")
+    first = render(alone, tmp_path / "fresh", small_network)[0]
+    np.testing.assert_array_equal(read_frame(reports[3].path), read_frame(first.path))
+
+
+@pytest.mark.parametrize("gone", [0, 2, 4])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"zoom": 1.1},
+        {"preview": 32},
+        {"divide": DivideOptions(DivideMode.SEAMLESS, 20, 20)},
+        {"flow": FlowOptions(FlowMode.STABLE, blend_flow=0.5, blend_static=0.2)},
+    ],
+    ids=["zoom", "preview", "seamless", "shares"],
+)
+def test_a_resumed_run_ends_with_the_same_bytes(source, tmp_path, small_network, extra, gone):
+    render(source, tmp_path / "out", small_network, **extra)
+    whole = contents(tmp_path / "out")
+    assert len(whole) == 5
+    (tmp_path / "out" / f"frame_{gone:06d}.png").unlink()
+    render(source, tmp_path / "out", small_network, **extra)
+    assert contents(tmp_path / "out") == whole
+
+
+def test_a_guided_dream_is_stabilised_too(source, tmp_path, small_network, photograph):
+    guide = tmp_path / "guide.png"
+    Image.fromarray(photograph("coffee.png", (64, 64))).save(guide)
+    render(source, tmp_path / "guided", small_network, guide=str(guide))
+    render(source, tmp_path / "plain", small_network)
+    assert len(contents(tmp_path / "guided")) == 5
+    assert contents(tmp_path / "guided") != contents(tmp_path / "plain")
+    assert json.loads((tmp_path / "plain" / "render.json").read_text())["--blendstatic"] == 0.9
+
+
+def test_a_still_noisy_scene_changes_less_than_with_plain_flow_and_does_not_grow(tmp_path, footage, default_network):
+    source = tmp_path / "still"
+    source.mkdir()
+    small = np.asarray(Image.fromarray(footage[0]).resize((64, 48), Image.Resampling.BOX), np.float32)
+    for number in range(16):
+        noise = np.random.default_rng(number).normal(0, 2, small.shape)
+        Image.fromarray(np.uint8(np.clip(small + noise, 0, 255))).save(source / f"{number}.png")
+    change = {}
+    for mode in (FlowMode.BLEND, FlowMode.STABLE):
+        reports = render(source, tmp_path / mode.name, default_network, FlowOptions(mode), layers=("block_7/output",))
+        dreams = np.stack([np.float32(read_frame(report.path)) for report in reports])
+        strength = np.abs(dreams - small).mean((1, 2, 3))
+        change[mode] = np.abs(np.diff(dreams[8:], axis=0)).mean() / strength[8:].mean()
+    assert change[FlowMode.STABLE] < 0.6 * change[FlowMode.BLEND]
+    assert strength[-4:].mean() < 1.15 * strength[6:10].mean()
