@@ -220,7 +220,8 @@ def plot(measured, path):
     labels = ("warping error", "strength (grey levels)", "mean luminance (grey levels)")
     for axes, label in zip((flicker, strength, bright), labels):
         axes.set(xlabel="frame", ylabel=label)
-    both.set(xlabel="strength (grey levels)", ylabel="warping error", xlim=(0, None))
+    strongest = max(one.strength.mean() for one in measured)
+    both.set(xlabel="strength (grey levels)", ylabel="warping error", xlim=(0, 1.1 * strongest))
     for axes in (flicker, strength, both):
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     flicker.legend()
