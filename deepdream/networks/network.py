@@ -21,13 +21,22 @@ class Misfit(ModelError):
     """A layer cannot take what the layers before it make of a picture."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """A layer in the order of running. Values are numbered, so that an in-place layer makes a new one."""
 
     layer: Layer
     inputs: tuple
     outputs: tuple
+
+    def build(self, device):
+        """What computes the layer on ``device``: a function of its inputs to its output, or a tuple of outputs."""
+        if self.layer.type not in LAYER_TYPES:
+            raise UnknownType(
+                f"layer {self.layer.name} has the type {self.layer.type}, which is not known here; "
+                "choose a layer before it with --layers"
+            )
+        return LAYER_TYPES[self.layer.type](self.layer, Weights(self.layer, device))
 
 
 class Network(ABC):
@@ -46,6 +55,7 @@ class Network(ABC):
         self._steps, self._first_input = _trace(model)
         self._places = {step.layer.name: number for number, step in enumerate(self._steps)}
         self._built = {}
+        self._plans = {}
         self._shapes = {}
         self.layers = tuple(self._places)
         self.input_size = _input_size(model)
@@ -121,7 +131,7 @@ class Network(ABC):
         plan, target = self._plan(layer)
         values = {self._first_input: x}
         for step, last_use in plan:
-            function = self._function(step.layer, x.device)
+            function = self._function(step, x.device)
             try:
                 tops = function(*(values[number] for number in step.inputs))
             except (RuntimeError, ValueError, IndexError) as error:
@@ -131,19 +141,25 @@ class Network(ABC):
                 del values[number]
         return values[target]
 
-    def _function(self, layer, device):
-        key = (layer.name, device.type)
+    def _function(self, step, device):
+        key = step.outputs, device.type
         if key not in self._built:
-            if layer.type not in LAYER_TYPES:
-                raise UnknownType(
-                    f"layer {layer.name} has the type {layer.type}, which is not known here; "
-                    "choose a layer before it with --layers"
-                )
-            self._built[key] = LAYER_TYPES[layer.type](layer, Weights(layer, device))
+            self._built[key] = step.build(device)
         return self._built[key]
 
     def _plan(self, layer):
         """The steps that ``layer`` needs, each with the values not needed after it, and the target's number."""
+        if layer not in self._plans:
+            steps, target = self._select(layer)
+            needed, plan = {target}, []
+            for step in reversed(steps):
+                plan.append((step, [number for number in {*step.inputs, *step.outputs} if number not in needed]))
+                needed.update(step.inputs)
+            self._plans[layer] = plan[::-1], target
+        return self._plans[layer]
+
+    def _select(self, layer):
+        """The steps that ``layer`` needs, in order, and the number of the value that it puts out."""
         if layer not in self._places:
             raise ModelError(f"the network {self.name} has no layer {layer}")
         place = self._places[layer]
@@ -153,10 +169,9 @@ class Network(ABC):
         needed, steps = {target}, []
         for step in reversed(self._steps[: place + 1]):
             if step.layer.type not in DATA_TYPES and needed.intersection(step.outputs):
-                last_use = [number for number in {*step.inputs, *step.outputs} if number not in needed]
                 needed.update(step.inputs)
-                steps.append((step, last_use))
-        missing = needed.difference({self._first_input}, *(step.outputs for step, _ in steps))
+                steps.append(step)
+        missing = needed.difference({self._first_input}, *(step.outputs for step in steps))
         if missing:
             raise ModelError(f"layer {layer} needs an input that is not the picture; choose another layer")
         return steps[::-1], target

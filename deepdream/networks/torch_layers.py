@@ -15,6 +15,7 @@ from deepdream.errors import ModelError
 from deepdream.networks.caffemodel import pb
 
 LAYER_TYPES = {}
+CONVOLUTIONS = ("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
 _LEAST_VARIANCE = 1e-30  # far below any eps, and still a float32
 
 
@@ -91,14 +92,20 @@ def _convolution_window(layer):
     return kernel, stride, pad, dilation
 
 
-@layer_type("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")
-def convolution(layer, weights):
+def convolution_parameters(layer, weights):
+    """(weight, bias or None, window) of a Convolution; the window is (kernel, stride, pad, dilation, groups)."""
     p = layer.parameters.convolution_param
     kernel, stride, pad, dilation = _convolution_window(layer)
     weight = weights.take(0, (p.num_output, -1, *kernel))
     bias = weights.take(1, (p.num_output,)) if p.bias_term else None
     # The depthwise types of the forks may leave `group` out: one channel in, one out.
     groups = p.num_output if layer.type != "Convolution" and weight.shape[1] == 1 else p.group
+    return weight, bias, (kernel, stride, pad, dilation, groups)
+
+
+@layer_type(*CONVOLUTIONS)
+def convolution(layer, weights):
+    weight, bias, (_, stride, pad, dilation, groups) = convolution_parameters(layer, weights)
     return lambda x: F.conv2d(x, weight, bias, stride, pad, dilation, groups)
 
 
@@ -188,31 +195,28 @@ class _AcrossChannels(torch.autograd.Function):
     """y = x * (k + alpha / n * sum of x^2 over n neighbouring channels) ** -beta, and its derivative.
 
     The sum over channels is a 1x1 convolution with a band of ones (symmetric, so that it serves both
-    directions): on a CPU several times as fast as PyTorch's own response norm.
+    directions): on a CPU several times as fast as PyTorch's own response norm. ``band`` is weighted by alpha / n.
     """
 
     @staticmethod
-    def forward(ctx, x, band, alpha, beta, k):
-        scale = F.conv2d(x * x, band).mul_(alpha).add_(k)
-        y = x * _power(scale, -beta)
-        ctx.save_for_backward(x, band, scale, y)
-        ctx.alpha, ctx.beta = alpha, beta
+    def forward(ctx, x, band, beta, k):
+        scale = F.conv2d(x * x, band, k)
+        factor = _power(scale, -beta)
+        y = x * factor
+        ctx.save_for_backward(x, band, factor, y / scale)
+        ctx.beta = beta
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        x, band, scale, y = ctx.saved_tensors
-        direct = dy * _power(scale, -ctx.beta)
-        crossed = F.conv2d((dy * y).div_(scale), band).mul_(x).mul_(-2 * ctx.alpha * ctx.beta)
-        return direct.add_(crossed), None, None, None, None
+        x, band, factor, ratio = ctx.saved_tensors
+        crossed = F.conv2d(ratio.mul_(dy), band).mul_(x)
+        return torch.addcmul(crossed.mul_(-2 * ctx.beta), dy, factor), None, None, None
 
 
 def _power(x, exponent):
-    """x ** exponent; the 0.75 that nearly all nets use comes much faster from two square roots."""
-    if exponent == -0.75:
-        root = x.rsqrt()
-        return root.sqrt().mul_(root)
-    return x.pow(exponent)
+    """x ** exponent; the -0.75 that nearly all nets use comes much faster from square roots."""
+    return x.sqrt().mul_(x).rsqrt_() if exponent == -0.75 else x.pow(exponent)
 
 
 @layer_type("LRN")
@@ -233,9 +237,11 @@ def lrn(layer, weights):
     def across(x):
         channels = x.shape[1]
         if (channels, x.device) not in bands:
-            ones = torch.ones(channels, channels, dtype=x.dtype, device=x.device)
-            bands[channels, x.device] = ones.triu(-reach).tril(reach)[:, :, None, None]
-        return _AcrossChannels.apply(x, bands[channels, x.device], p.alpha / p.local_size, p.beta, p.k)
+            ones = torch.full((channels, channels), p.alpha / p.local_size, dtype=x.dtype, device=x.device)
+            band = ones.triu(-reach).tril(reach)[:, :, None, None]
+            bands[channels, x.device] = band, torch.full((channels,), p.k, dtype=x.dtype, device=x.device)
+        band, k = bands[channels, x.device]
+        return _AcrossChannels.apply(x, band, p.beta, k)
 
     return across
 
