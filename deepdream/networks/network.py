@@ -29,14 +29,14 @@ class Step:
     inputs: tuple
     outputs: tuple
 
-    def build(self, device):
-        """What computes the layer on ``device``: a function of its inputs to its output, or a tuple of outputs."""
+    def build(self, device, dtype):
+        """What computes the layer on ``device`` in ``dtype``: a function of its inputs to its output or outputs."""
         if self.layer.type not in LAYER_TYPES:
             raise UnknownType(
                 f"layer {self.layer.name} has the type {self.layer.type}, which is not known here; "
                 "choose a layer before it with --layers"
             )
-        return LAYER_TYPES[self.layer.type](self.layer, Weights(self.layer, device))
+        return LAYER_TYPES[self.layer.type](self.layer, Weights(self.layer, device, dtype))
 
 
 class Network(ABC):
@@ -131,7 +131,7 @@ class Network(ABC):
         plan, target = self._plan(layer)
         values = {self._first_input: x}
         for step, last_use in plan:
-            function = self._function(step, x.device)
+            function = self._function(step, x.device, x.dtype)
             try:
                 tops = function(*(values[number] for number in step.inputs))
             except (RuntimeError, ValueError, IndexError) as error:
@@ -141,10 +141,10 @@ class Network(ABC):
                 del values[number]
         return values[target]
 
-    def _function(self, step, device):
-        key = step.outputs, device.type
+    def _function(self, step, device, dtype):
+        key = step.outputs, device.type, dtype
         if key not in self._built:
-            self._built[key] = step.build(device)
+            self._built[key] = step.build(device, dtype)
         return self._built[key]
 
     def _plan(self, layer):

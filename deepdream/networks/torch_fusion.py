@@ -37,9 +37,9 @@ class Convolution:
         """The layer to name where it fails."""
         return self.layers[0]
 
-    def build(self, device):
-        """What computes it on ``device``: a function of a tensor (1, c, h, w) to the tuple of outputs."""
-        parts = [convolution_parameters(layer, Weights(layer, device)) for layer in self.layers]
+    def build(self, device, dtype):
+        """What computes it on ``device`` in ``dtype``: a function of a tensor (1, c, h, w) to the tuple of outputs."""
+        parts = [convolution_parameters(layer, Weights(layer, device, dtype)) for layer in self.layers]
         sizes = [len(weight) for weight, _, _ in parts]
         weight = torch.cat([weight for weight, _, _ in parts]).contiguous(memory_format=torch.channels_last)
         bias = torch.cat([weight.new_zeros(len(weight)) if bias is None else bias for weight, bias, _ in parts])

@@ -31,11 +31,12 @@ def layer_type(*names):
 
 
 class Weights:
-    """The blobs of a layer as tensors on ``device``, given out by number in the shape that the layer expects."""
+    """The blobs of a layer as tensors of ``dtype`` on ``device``, given out in the shape that the layer expects."""
 
-    def __init__(self, layer, device):
+    def __init__(self, layer, device, dtype=torch.float32):
         self._layer = layer
         self._device = device
+        self._dtype = dtype
 
     def take(self, number, shape=None):
         """Blob ``number`` as a tensor of ``shape``, one of whose sizes may be -1; its own shape where None.
@@ -59,7 +60,7 @@ class Weights:
             ) from None
         if torch.device(self._device).type == "meta":
             return torch.empty(blob.shape, device="meta")
-        tensor = torch.from_numpy(np.array(blob)).to(self._device)
+        tensor = torch.from_numpy(np.array(blob)).to(self._device, self._dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 

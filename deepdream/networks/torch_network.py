@@ -7,20 +7,27 @@ from deepdream.networks.torch_fusion import fuse
 
 
 class TorchNetwork(Network):
-    """The network interface on PyTorch."""
+    """The network interface on PyTorch. ``precision``: the name of the type in which the layers compute."""
+
+    def __init__(self, model, mean, loop, device="cpu", precision="float32"):
+        super().__init__(model, mean, loop, device)
+        self._dtype = getattr(torch, precision)
 
     def activations(self, picture, layer):
         """As `Network.activations` tells."""
-        self.check_size(layer, picture.shape[1:])
         with torch.no_grad():
-            return self._forward(picture[None].contiguous(memory_format=torch.channels_last), layer)[0]
+            return self._forward(self._input(picture, layer), layer)[0].float()
 
     def gradient(self, picture, layer, objective):
         """As `Network.gradient` tells."""
-        self.check_size(layer, picture.shape[1:])
-        x = picture[None].contiguous(memory_format=torch.channels_last).requires_grad_()
+        x = self._input(picture, layer).requires_grad_()
         top = self._forward(x, layer)
-        return torch.autograd.grad(top, x, objective(top[0].detach())[None])[0][0]
+        direction = objective(top[0].detach().float()).to(self._dtype)
+        return torch.autograd.grad(top, x, direction[None])[0][0].float()
+
+    def _input(self, picture, layer):
+        self.check_size(layer, picture.shape[1:])
+        return picture[None].to(self._dtype).contiguous(memory_format=torch.channels_last)
 
     def _select(self, layer):
         steps, target = super()._select(layer)
