@@ -153,7 +153,7 @@ def _values(network, picture, given=None):
             if given is not None:
                 # The value is Caffe's, the derivative passes through.
                 inputs = [_Replaced.apply(value, given[number]) for value, number in zip(inputs, step.inputs)]
-            tops = network._function(step.layer, x.device)(*inputs)
+            tops = network._function(step, x.device, x.dtype)(*inputs)
             values.update(zip(step.outputs, tops if isinstance(tops, tuple) else (tops,)))
     return values
 
@@ -186,7 +186,7 @@ def _count_flips(network, ours, theirs):
     for step in network._steps:
         if step.layer.type not in DECIDING or not set(step.inputs) <= ours.keys():
             continue
-        function = network._function(step.layer, network.device)
+        function = network._function(step, network.device, torch.float32)
         slopes = []
         for values in (ours, theirs):
             inputs = [values[number].detach().requires_grad_() for number in step.inputs]

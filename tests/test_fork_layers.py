@@ -16,7 +16,7 @@ def run(text, bottoms, blobs=()):
     """A layer on arrays of float64; its gradient is checked against finite differences on the way."""
     p = text_format.Parse(text, pb.LayerParameter(name="layer"))
     layer = Layer("layer", p.type, ("x",) * len(bottoms), ("top",), p, tuple(blobs))
-    function = LAYER_TYPES[p.type](layer, Weights(layer, "cpu"))
+    function = LAYER_TYPES[p.type](layer, Weights(layer, "cpu", torch.float64))
     inputs = [torch.from_numpy(bottom).requires_grad_() for bottom in bottoms]
     assert torch.autograd.gradcheck(function, inputs)
     return function(*inputs).detach().numpy()
@@ -118,4 +118,4 @@ def test_what_does_not_fit_is_no_result(text, shapes):
     p = text_format.Parse(text, pb.LayerParameter(name="layer"))
     layer = Layer("layer", p.type, ("x",) * len(shapes), tuple(p.top), p)
     with pytest.raises(ValueError):
-        LAYER_TYPES[p.type](layer, Weights(layer, "cpu"))(*(torch.zeros(shape) for shape in shapes))
+        LAYER_TYPES[p.type](layer, Weights(layer, "cpu", torch.float64))(*(torch.zeros(shape) for shape in shapes))

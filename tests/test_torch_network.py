@@ -1,7 +1,5 @@
 """A network's forward pass and its gradient, against Caffe, scipy and finite differences."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from scipy import ndimage, signal
 
 from deepdream import objectives
 from deepdream.errors import ModelError, PictureTooSmall
+from deepdream.networks import torch_network
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.torch_network import TorchNetwork
 from nets import SMALL, SMALL_SIZE, random_blobs, write_model
@@ -97,20 +96,11 @@ def test_squeezenet_computes_what_caffe_does(squeezenet, caffe_reference, layer)
 # --- Gradient --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def double_precision():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
 @pytest.mark.parametrize("layer", ["conv1", "relu1", "pool1", "norm1", "mixed", "narrow", "prob"])
 @pytest.mark.parametrize("objective", ["l2", "guide"])
-def test_the_gradient_is_that_of_finite_differences(small_folder, double_precision, layer, objective):
+def test_the_gradient_is_that_of_finite_differences(small_folder, layer, objective):
     model = load_model(small_folder / "deploy.prototxt", small_folder / "net.caffemodel")
-    double = [replace(one, blobs=tuple(np.float64(blob) for blob in one.blobs)) for one in model.layers]
-    network = network_of(replace(model, layers=tuple(double)))
+    network = TorchNetwork(model, mean=(104, 116, 122), loop=(), precision="float64")
     # Small values, for the class probabilities are flat where one of them is nearly 1.
     picture = random_picture(*SMALL_SIZE).double() / 100
     towards = network.activations(random_picture(*SMALL_SIZE, seed=1).double() / 100, layer)
@@ -220,3 +210,62 @@ def test_the_layers_are_listed_with_shapes_or_reasons(tmp_path):
     assert listed["conv1"] == (6, 18, 22)
     assert listed["classes"] == (7,)
     assert "prob has the type Mystery" in listed["prob"]
+
+
+# --- Fusion ----------------------------------------------------------------------------------------
+
+BRANCHES = """
+name: "branches" input: "data" input_shape { dim: 1 dim: 3 dim: 24 dim: 30 }
+layer { name: "stem" type: "Convolution" bottom: "data" top: "stem"
+        convolution_param { num_output: 8 kernel_size: KERNEL stride: STRIDE pad: PAD } }
+layer { name: "stem/relu" type: "ReLU" bottom: "stem" top: "stem" }
+layer { name: "stem/flip" type: "Power" bottom: "stem" top: "flipped" power_param { scale: -1 shift: 0.5 } }
+layer { name: "stem/relu2" type: "ReLU" bottom: "flipped" top: "flipped" }
+layer { name: "stem/flip2" type: "Power" bottom: "flipped" top: "capped" power_param { scale: -1 shift: 0.5 } }
+layer { name: "a" type: "Convolution" bottom: "capped" top: "a" convolution_param { num_output: 3 kernel_size: 1 } }
+layer { name: "a/relu" type: "ReLU" bottom: "a" top: "a" }
+layer { name: "b" type: "Convolution" bottom: "capped" top: "b"
+        convolution_param { num_output: 4 kernel_size: 1 bias_term: false } }
+layer { name: "b/relu" type: "ReLU" bottom: "b" top: "b" }
+layer { name: "c" type: "Convolution" bottom: "capped" top: "c" convolution_param { num_output: 5 kernel_size: 1 } }
+layer { name: "b/wide" type: "Convolution" bottom: "b" top: "b/wide"
+        convolution_param { num_output: 5 kernel_size: 3 pad: 1 } }
+layer { name: "sum" type: "Eltwise" bottom: "b/wide" bottom: "c" top: "sum" }
+layer { name: "all" type: "Concat" bottom: "a" bottom: "b" bottom: "sum" bottom: "stem" top: "all" }
+"""
+
+
+@pytest.mark.parametrize("kernel, stride, pad", [(3, 1, 1), (7, 2, 3), (5, 3, 0), (4, 4, 2), (2, 3, 1), (1, 2, 0)])
+@pytest.mark.parametrize("layer", ["stem", "stem/relu", "stem/flip2", "a/relu", "b", "c", "sum", "all"])
+def test_fused_layers_compute_what_each_would_alone(tmp_path, monkeypatch, kernel, stride, pad, layer):
+    """The stem is read by two layers here, so that its activation must not be swallowed where "all" is asked for."""
+    text = BRANCHES.replace("KERNEL", str(kernel)).replace("STRIDE", str(stride)).replace("PAD", str(pad))
+    write_model(tmp_path, text, random_blobs(text, (24, 30)))
+    model = load_model(tmp_path / "deploy.prototxt", tmp_path / "net.caffemodel")
+    picture = random_picture(23, 31).double() / 100
+    results = []
+    for fusing in (True, False):
+        if not fusing:
+            monkeypatch.setattr(torch_network, "fuse", lambda steps, target: steps)
+        network = TorchNetwork(model, mean=(104, 116, 122), loop=(), precision="float64")
+        results.append((network.activations(picture, layer), network.gradient(picture, layer, objectives.l2)))
+    for fused, alone in zip(*results):
+        torch.testing.assert_close(fused, alone, rtol=1e-10, atol=1e-12)
+
+
+def test_fusion_leaves_few_steps(googlenet, default_network):
+    """An inception module is a pooling, a concatenation and four convolutions: 1x1 together, pooled, 3x3 and 5x5."""
+    steps, _ = googlenet._select("inception_3a/output")
+    names = [step.layer.name for step in steps]
+    assert len(names[names.index("pool2/3x3_s2") + 1 :]) == 6
+    steps, _ = default_network._select("block_0/output")
+    assert [step.layer.name for step in steps] == ["normalised", "stem", "block_0/depthwise", "block_0/output"]
+
+
+def test_one_network_runs_a_layer_fused_for_one_target_and_alone_for_another(small_network):
+    """What is built for one target must not be taken for another."""
+    picture = random_picture(*SMALL_SIZE)
+    before = small_network.activations(picture, "conv1")
+    after = small_network.activations(picture, "relu1")
+    assert (before < 0).any() and torch.equal(after, before.clamp(min=0))
+    assert torch.equal(small_network.activations(picture, "conv1"), before)

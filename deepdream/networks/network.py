@@ -29,6 +29,11 @@ class Step:
     inputs: tuple
     outputs: tuple
 
+    @property
+    def key(self):
+        """What tells it from the other steps of a net, fused ones included."""
+        return self.outputs
+
     def build(self, device, dtype):
         """What computes the layer on ``device`` in ``dtype``: a function of its inputs to its output or outputs."""
         if self.layer.type not in LAYER_TYPES:
@@ -142,7 +147,7 @@ class Network(ABC):
         return values[target]
 
     def _function(self, step, device, dtype):
-        key = step.outputs, device.type, dtype
+        key = step.key, device.type, dtype
         if key not in self._built:
             self._built[key] = step.build(device, dtype)
         return self._built[key]

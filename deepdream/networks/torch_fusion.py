@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from deepdream.networks.torch_layers import CONVOLUTIONS, Weights, convolution_parameters
 
+ONEDNN_TYPES = (torch.float32, torch.bfloat16)
 FEW_CHANNELS = 4  # a picture's: from so few, the derivative is faster as a convolution of its own
 
 
@@ -36,6 +37,11 @@ class Convolution:
     def layer(self):
         """The layer to name where it fails."""
         return self.layers[0]
+
+    @property
+    def key(self):
+        """What tells it from the other steps of a net: the same layers may be fused otherwise for another target."""
+        return tuple(layer.name for layer in self.layers), self.outputs, self.ceiling
 
     def build(self, device, dtype):
         """What computes it on ``device`` in ``dtype``: a function of a tensor (1, c, h, w) to the tuple of outputs."""
@@ -145,7 +151,8 @@ class _Convolve(torch.autograd.Function):
 def _activated(x, weight, bias, window, ceiling):
     """The convolution with its activation; on a CPU oneDNN applies this while the values are in its registers."""
     _, stride, pad, dilation, groups = window
-    if ceiling is not None and x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    onednn = torch.backends.mkldnn.is_available() and x.device.type == "cpu" and x.dtype in ONEDNN_TYPES
+    if ceiling is not None and onednn:
         activation = ("relu", [], "") if ceiling == math.inf else ("hardtanh", [0.0, ceiling], "")
         return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, pad, stride, dilation, groups, *activation)
     y = F.conv2d(x, weight, bias, stride, pad, dilation, groups)

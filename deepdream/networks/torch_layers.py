@@ -211,7 +211,7 @@ class _AcrossChannels(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy):
         x, band, factor, ratio = ctx.saved_tensors
-        crossed = F.conv2d(ratio.mul_(dy), band).mul_(x)
+        crossed = F.conv2d(ratio * dy, band).mul_(x)
         return torch.addcmul(crossed.mul_(-2 * ctx.beta), dy, factor), None, None, None
 
 

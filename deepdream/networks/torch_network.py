@@ -16,14 +16,14 @@ class TorchNetwork(Network):
     def activations(self, picture, layer):
         """As `Network.activations` tells."""
         with torch.no_grad():
-            return self._forward(self._input(picture, layer), layer)[0].float()
+            return self._forward(self._input(picture, layer), layer)[0].to(picture.dtype)
 
     def gradient(self, picture, layer, objective):
         """As `Network.gradient` tells."""
         x = self._input(picture, layer).requires_grad_()
         top = self._forward(x, layer)
-        direction = objective(top[0].detach().float()).to(self._dtype)
-        return torch.autograd.grad(top, x, direction[None])[0][0].float()
+        direction = objective(top[0].detach().to(picture.dtype)).to(self._dtype)
+        return torch.autograd.grad(top, x, direction[None])[0][0].to(picture.dtype)
 
     def _input(self, picture, layer):
         self.check_size(layer, picture.shape[1:])
