@@ -17,4 +17,4 @@ fi
 name="$(basename "$video")"
 # Small and quick for a first look; the same command with other options after VIDEO dreams larger and deeper.
 exec "$python" "$root/dreamer.py" --input="$video" --output="${name%.*}-dream.mp4" \
-  --preview 480 --octaves 3 --iterations 8 --flow 1 --blendflow 0.6 --layers inception_4c/output "$@"
+  --preview 480 --octaves 3 --iterations 8 --flow 2 --layers inception_4c/output "$@"
