@@ -129,6 +129,8 @@ def compare(name, folder, picture, gradient_layers=None):
     backward, flips, same = {}, 0, {}
     for layer in gradient_layers or _spread(network):
         expected = reference.gradient(layer)
+        # As the product runs it, layers fused; `ours` has each layer's value on its own.
+        forward[f"up to {layer}"] = error(network.activations(picture, layer), theirs[layer][0][0])
         backward[layer] = error(network.gradient(picture, layer, lambda top: top), expected)
         target = network._steps[network._places[layer]].outputs[0]
         same[layer] = error(_gradient(forced, target, theirs[layer][0]), expected)

@@ -233,6 +233,14 @@ def test_verbose_levels(run, frames, tmp_path):
     assert not (tmp_path / "v2" / "preview.jpg").exists()
 
 
+def test_a_scene_cut_is_told(run, frames):
+    for number in (3, 4):
+        path = frames / f"image-{number:06d}.png"
+        Image.fromarray(255 - np.asarray(Image.open(path)) // 4).save(path)
+    lines = bar_free(run("-i", "Input", "-o", "Output", *QUICK, "-flow", 2, "-v", 2).stderr)
+    assert [line for line in lines if "cut" in line] == ["frame 3/4: scene cut, nothing inherited"]
+
+
 def test_the_live_picture_is_no_frame(run, frames, tmp_path):
     assert run("-i", "Input", "-o", "Output", *QUICK, "-v", 3).returncode == 0
     assert run("-c", 1, "-i", "Output", "-o", "Video.mp4").returncode == 0

@@ -41,8 +41,12 @@ def test_zoo_is_compared():
 
 
 def test_a_wrong_gradient_is_noticed(tmp_path, monkeypatch):
-    """The treatment of near ties excuses no error: a ReLU with a wrong slope fails."""
+    """The treatment of near ties excuses no error: right values with a derivative that is 1% off fail."""
     from deepdream.networks import torch_layers
 
-    monkeypatch.setitem(torch_layers.LAYER_TYPES, "TanH", lambda layer, weights: lambda x: x.tanh() + 0.01 * x)
-    assert not parity.compare_small(tmp_path, "TanH").holds
+    def slanted(layer, weights):
+        return lambda x: x.tanh() + 0.01 * (x - x.detach())
+
+    monkeypatch.setitem(torch_layers.LAYER_TYPES, "TanH", slanted)
+    row = parity.compare_small(tmp_path, "TanH")
+    assert row.forward <= parity.FORWARD_BOUND and not row.holds
