@@ -19,6 +19,7 @@ LEAST_MOTION = 0.1  # pixels: a frame whose every pixel moves less is still
 EASE = 0.8  # of the share a frame inherits: how far the finished frame is drawn back to the dream carried on to it
 STRONGEST = 1.5  # times as strong as what its own steps changed: so strong a stabilised frame may be in the mean
 SLOWEST = 0.95  # of its strength a frame keeps that is stronger than that: the dream fades, it does not pump
+LARGEST_SIDE = 1280  # pixels: larger frames are shrunk to this for the fine flow
 LEAST_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
 CUT_WIDTH = 160  # pixels: as wide as frames are compared for a scene cut; sensor noise does not survive it
 CUT_CONTENT = 27  # the threshold of PySceneDetect's ContentDetector
@@ -149,17 +150,29 @@ def estimate_fine_flow(frame, other):
     """The flow from one source frame to another, finer than `estimate_flow`: float32 (h, w, 2).
 
     Dense inverse search (Kroeger et al. 2016) at half size, then one variational refinement (Brox et al. 2004) at
-    full size. A little blur keeps both from following the sensor's noise.
+    full size. A little blur keeps both from following the sensor's noise. Frames larger than `LARGEST_SIDE` are
+    compared at that size: motion is smooth, and the flow of a 4K frame would cost more than it brings.
     """
     cv2 = _opencv()
-    grey = [cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (0, 0), 0.7) for picture in (frame, other)]
+    height, width = frame.shape[:2]
+    scale = min(1, LARGEST_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (frame, other)]
+    grey = [cv2.GaussianBlur(cv2.resize(one, size, interpolation=cv2.INTER_AREA), (0, 0), 0.7) for one in grey]
+    found = _search_flow(cv2, *grey)
+    if size == (width, height):
+        return found
+    return cv2.resize(found, (width, height)) * np.float32([width / size[0], height / size[1]])
+
+
+def _search_flow(cv2, *grey):
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setPatchSize(12)
     search.setPatchStride(4)
     search.setVariationalRefinementIterations(20)
     refinement = cv2.VariationalRefinement.create()
     refinement.setFixedPointIterations(10)
-    height, width = frame.shape[:2]
+    height, width = grey[0].shape
     missing = max(0, LEAST_SIDE - height), max(0, LEAST_SIDE - width)
     grey = [cv2.copyMakeBorder(one, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for one in grey]
     return refinement.calc(*grey, search.calc(*grey, None))[:height, :width]
