@@ -44,7 +44,8 @@ def _check_number(option, value, low, high=math.inf, low_included=True):
     above = value >= low if low_included else value > low
     floor = f"at least {low:g}" if low_included else f"greater than {low:g}"
     span = floor if high == math.inf else f"{low:g} to {high:g}"
-    _check(math.isfinite(value) and above and value <= high, option, value, f"a number, {span}")
+    # Not isfinite: it fails for whole numbers beyond the range of float. Comparing is False for nan.
+    _check(above and value <= high and value < math.inf, option, value, f"a number, {span}")
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ class DreamOptions:
     def __post_init__(self):
         _check_number("--octaves", self.octaves, 1, 64)
         _check_number("--octavescale", self.octave_scale, 1, low_included=False)
-        _check_number("--iterations", self.iterations, 0)
-        _check_number("--stepsize", self.step_size, 0)
-        _check_number("--jitter", self.jitter, 0)
+        _check_number("--iterations", self.iterations, 0, 100_000)
+        _check_number("--stepsize", self.step_size, 0, 255)
+        _check_number("--jitter", self.jitter, 0, 100_000)
         _check_number("--zoom", self.zoom, 1, 100)
-        _check_number("--preview", self.preview, 0)
+        _check_number("--preview", self.preview, 0, 32_768)
         _check_number("--seed", self.seed, 0)
         _check(self.layers and all(self.layers), "--layers", " ".join(self.layers), "layer names")
 
@@ -131,7 +132,7 @@ class VideoOptions:
 
     def __post_init__(self):
         if self.frame_rate is not None:
-            _check(0 < self.frame_rate <= 1000, "--framerate", self.frame_rate, "0 to 1000 frames a second")
+            _check(Fraction(1, 1000) <= self.frame_rate <= 1000, "--framerate", self.frame_rate, "0.001 to 1000 a second")
 
 
 @dataclass(frozen=True)
@@ -156,3 +157,5 @@ def parse_frame_rate(text):
         return Fraction(text.strip())
     except ZeroDivisionError:
         raise UsageError(f"--framerate {text}: the part below the line is zero") from None
+    except ValueError:  # thousands of digits
+        raise UsageError("--framerate: the number is too long") from None

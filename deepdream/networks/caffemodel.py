@@ -4,6 +4,8 @@ Three generations of the format are read: today's ``layer``, the ``layers`` with
 and the flat ``layers { layer { } }`` of 2013.
 """
 
+import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,10 @@ from google.protobuf.message import DecodeError
 from deepdream.errors import ModelError
 from deepdream.files import write_whole
 from deepdream.networks import caffemodel_pb2 as pb
+
+LARGEST_INPUT = 1 << 28  # numbers: a gigabyte
+LARGEST_PROTOTXT = 10_000_000  # bytes; ResNet-152 has 100,000
+LARGEST_CAFFEMODEL = (1 << 31) - 1  # bytes: what protobuf can hold
 
 # Layers that feed a net with data: their first top is the net's input.
 DATA_TYPES = ("Input", "Data", "ImageData", "MemoryData", "DummyData", "HDF5Data", "WindowData", "AnnotatedData")
@@ -54,7 +60,7 @@ class Model:
 
 def load_model(prototxt, caffemodel):
     """Read a `Model` from its two files. Raises `ModelError` that names the file and, in text, the line."""
-    net = parse_prototxt(_read(prototxt).decode("utf-8", "replace"), prototxt)
+    net = parse_prototxt(_read(prototxt, LARGEST_PROTOTXT).decode("utf-8", "replace"), prototxt)
     blobs = read_blobs(caffemodel)
     inputs = dict(_declared_inputs(net))
     layers = []
@@ -75,6 +81,9 @@ def load_model(prototxt, caffemodel):
         raise ModelError(f"{prototxt} has no layers; is it a deploy.prototxt?")
     if not inputs:
         raise ModelError(f"{prototxt} has no input: neither an `input` nor an Input or Data layer")
+    for name, shape in inputs.items():
+        if shape is not None and (min(shape, default=1) < 1 or math.prod(shape) > LARGEST_INPUT):
+            raise ModelError(f"{prototxt}: its input {name} has the impossible shape {' x '.join(map(str, shape))}")
     return Model(net.name or Path(prototxt).parent.name, inputs, tuple(layers))
 
 
@@ -146,9 +155,9 @@ def read_mean(path):
     path = Path(path)
     if path.suffix == ".npy":
         try:
-            with open(path, "rb") as file:
-                mean = np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
-        except (OSError, ValueError) as error:
+            # Mapped, it runs no pickled code, and takes no more memory than the file has bytes.
+            mean = np.array(np.lib.format.open_memmap(path, "r"), np.float32)
+        except (OSError, ValueError, TypeError, ArithmeticError) as error:
             raise ModelError(f"{path} is no mean that can be read: {error}") from error
     else:
         blob = pb.BlobProto()
@@ -163,8 +172,10 @@ def read_mean(path):
     return mean.reshape(3, -1).mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
-def _read(path):
+def _read(path, limit=LARGEST_CAFFEMODEL):
     try:
+        if os.path.getsize(path) > limit:
+            raise ModelError(f"{path} has more than {limit:,} bytes: it is no Caffe model")
         return Path(path).read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error

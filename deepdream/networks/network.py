@@ -1,9 +1,11 @@
 """What the engines share: a model's layers, what each needs, the shapes they give, and why a picture does not fit."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from deepdream.errors import DreamError, ModelError, PictureTooSmall, UsageError
 from deepdream.networks.caffemodel import DATA_TYPES, Layer
@@ -11,10 +13,31 @@ from deepdream.networks.torch_layers import LAYER_TYPES, Weights
 
 DEFAULT_INPUT_SIZE = (224, 224)  # where the prototxt says none
 LARGEST_LEAST_SIZE = 1024  # pixels: no net known needs a larger picture
+LARGEST_BLOW_UP = 256  # numbers that a layer may hold for each of its picture's: VGG, the most lavish, holds 21
+LARGEST_SMALL = 1 << 24  # numbers that it may hold in any case: fully connected layers of tiny pictures
 
 
 class UnknownType(ModelError):
     """A layer's type is not in the table of `torch_layers`."""
+
+
+class _Measured(TorchFunctionMode):
+    """While this is entered, a tensor that is out of proportion to the picture is a `ModelError`, not gigabytes."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self._limit = limit
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for made in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(made, torch.Tensor) and made.numel() > self._limit:
+                raise _OutOfProportion(f"{tuple(made.shape)} is out of all proportion to its picture")
+        return result
+
+
+class _OutOfProportion(ValueError):
+    """What a layer wants to hold is no net's."""
 
 
 class Misfit(ModelError):
@@ -127,7 +150,9 @@ class Network(ABC):
             return False
 
     def _shape(self, layer, size):
-        shape = tuple(self._forward(torch.empty(1, 3, *size, device="meta"), layer).shape)
+        limit = max(LARGEST_SMALL, 3 * LARGEST_BLOW_UP * math.prod(size))
+        with _Measured(limit):  # of "meta" tensors, which have a shape and hold nothing
+            shape = tuple(self._forward(torch.empty(1, 3, *size, device="meta"), layer).shape)
         if shape[:1] != (1,):
             raise ModelError(f"layer {layer} puts out {shape}, not the features of one picture; choose another layer")
         return shape[1:]
@@ -136,10 +161,10 @@ class Network(ABC):
         plan, target = self._plan(layer)
         values = {self._first_input: x}
         for step, last_use in plan:
-            function = self._function(step, x.device, x.dtype)
             try:
+                function = self._function(step, x.device, x.dtype)
                 tops = function(*(values[number] for number in step.inputs))
-            except (RuntimeError, ValueError, IndexError) as error:
+            except (RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
                 raise _failure(step.layer, error) from error
             values.update(zip(step.outputs, tops if isinstance(tops, tuple) else (tops,)))
             for number in last_use:
@@ -200,8 +225,10 @@ class Network(ABC):
 
 def _failure(layer, error):
     """The error of a layer's function as one of ours."""
-    reason = str(error).splitlines()[0]
-    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in reason:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    if isinstance(error, _OutOfProportion):
+        return ModelError(f"layer {layer.name} ({layer.type}) asks for too much: {reason}")
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in reason:
         return DreamError(f"layer {layer.name} ({layer.type}) failed: {reason}")
     return Misfit(f"layer {layer.name} ({layer.type}) does not fit its input: {reason}")
 

@@ -517,7 +517,8 @@ def reduction(layer, weights):
 @layer_type("Tile")
 def tile(layer, weights):
     p = layer.parameters.tile_param
-    return lambda x: torch.cat((x,) * p.tiles, p.axis)
+    # Not `cat` of as many: a list of a billion is gigabytes before anything is tiled.
+    return lambda x: x.repeat([p.tiles if axis == p.axis % x.ndim else 1 for axis in range(x.ndim)])
 
 
 @layer_type("Softmax")
