@@ -4,9 +4,11 @@ import io
 import json
 import re
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice, pairwise
+from functools import cached_property
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,10 @@ PREVIEW_NAME = "preview.jpg"  # the live picture of a run: no frame
 JPEG_QUALITY = 95
 PNG_COMPRESSION = 1  # a third larger than the default of 6, and several times as fast
 LARGEST_FRAME = 2**28  # pixels: a 16K panorama fits twice
+# Plain pictures alone: others of Pillow's readers start programs (EPS) or open further files.
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+END_MARKS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # of PNG and JPEG; cameras may add something after it
+END_SPAN = 4096  # bytes in which to look for it
 Image.MAX_IMAGE_PIXELS = LARGEST_FRAME // 2  # Pillow refuses what has more than twice this
 
 
@@ -48,19 +54,25 @@ def read_clip(directory):
         fields = json.loads(path.read_text(encoding="utf-8"))
         clip = Clip(
             source=str(fields["source"]),
-            frame_rate=Fraction(fields["frame_rate"]),
-            pixel_aspect=Fraction(fields["pixel_aspect"]),
+            frame_rate=_ratio(fields["frame_rate"]),
+            pixel_aspect=_ratio(fields["pixel_aspect"]),
             has_audio=bool(fields["has_audio"]),
             frame_count=int(fields["frame_count"]),
             audio_offset=float(fields["audio_offset"]),
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({error!r}); delete it, or extract the video again") from error
     if clip.frame_rate <= 0 or clip.pixel_aspect <= 0:
         raise UsageError(f"{path} is damaged: frame rate and pixel aspect must be greater than 0; delete it")
     return clip
+
+
+def _ratio(text):
+    if not re.fullmatch(r"\d{1,18}(/\d{1,18})?", text):  # Fraction itself computes 1e999999999, for hours
+        raise ValueError(f"{text} is no ratio")
+    return Fraction(text)
 
 
 def write_clip(directory, clip):
@@ -83,6 +95,11 @@ class FrameDirectory:
     path: Path
     paths: tuple
     image_type: str
+
+    @cached_property
+    def size(self):
+        """The one (width, height) of all the frames. Raises `UsageError` as `check_sizes` does."""
+        return check_sizes(self.paths)
 
 
 def open_frames(directory, image_type=None, leave_out=()):
@@ -129,18 +146,28 @@ def missing_numbers(paths):
     return list(islice(gaps, 1000))  # names may end in dates, and those lie far apart
 
 
+@contextmanager
 def _open_picture(path):
+    """A picture file, open. Whatever goes wrong with it in the block is a `UsageError` that names it."""
     with warnings.catch_warnings():
-        # Between half the limit and the limit Pillow warns; the limit itself is what counts here.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Of damage, and of sizes between half the limit and the limit, which itself is what counts here.
+        warnings.simplefilter("ignore")
         try:
-            return Image.open(path)
+            with Image.open(path, formats=PICTURE_FORMATS) as picture:
+                # A photograph with its own previews (MPO) is not animated.
+                if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+                    raise UsageError(f"{path} is animated; a frame is one picture (extract it with -e 1)")
+                yield picture
+        except UsageError:
+            raise
         except FileNotFoundError:
             raise UsageError(f"{path} does not exist") from None
         except Image.DecompressionBombError:
             raise UsageError(f"{path} has more than {LARGEST_FRAME:,} pixels; a frame must be smaller") from None
-        except OSError as error:
-            raise UsageError(f"{path} is not a picture that can be read ({error})") from error
+        except Image.UnidentifiedImageError:
+            raise UsageError(f"{path} is not a picture that can be read") from None
+        except Exception as error:  # Pillow's readers raise whatever the damage makes them stumble over
+            raise UsageError(f"{path} is damaged: {error}; make it again") from error
 
 
 def read_size(path):
@@ -154,19 +181,23 @@ def read_frame(path):
     """A picture as uint8 RGB (h, w, 3), upright, whatever its file holds.
 
     Grey, palette, 16-bit and CMYK are converted, alpha is dropped, EXIF rotation applied. Raises
-    `UsageError` where the file is missing, damaged, or no picture.
+    `UsageError` where the file is missing, damaged, animated, or no picture.
     """
     with _open_picture(path) as picture:
-        try:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise UsageError(f"{path} is animated; a frame is one picture (extract it with -e 1)")
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I"):
-                grey = np.asarray(picture, dtype=np.int64) // 257
-                picture = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
-            return np.array(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UsageError(f"{path} is damaged: {error}; make it again") from error
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):
+            grey = np.asarray(picture, dtype=np.int64) // 257
+            picture = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+        return np.array(picture.convert("RGB"))
+
+
+def _check_end(path):
+    """Raise `UsageError` for a frame that is cut off. Only one without its end mark is decoded to find out."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - END_SPAN))
+        tail = file.read()
+    if not any(mark in tail for mark in END_MARKS):
+        read_frame(path)
 
 
 def encode_frame(picture, image_type):
@@ -186,10 +217,11 @@ def write_frame(path, picture, image_type):
 
 
 def check_sizes(paths):
-    """The one (width, height) of all the pictures; `UsageError` names the first two that differ."""
+    """The one (width, height) of all the pictures; `UsageError` names the first two that differ, or one cut off."""
     sizes = ((path, read_size(path)) for path in paths)
     first_path, first_size = next(sizes)
-    for path, size in sizes:
+    for path, size in chain([(first_path, first_size)], sizes):
+        _check_end(path)
         if size != first_size:
             raise UsageError(
                 f"frames differ in size: {first_path} is {first_size[0]}x{first_size[1]}, "

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from deepdream.errors import DreamError, UsageError
 from deepdream.files import make_directory, write_whole
-from deepdream.frames import CLIP_NAME, PREVIEW_NAME
+from deepdream.frames import PREVIEW_NAME
 
 MANIFEST_NAME = "render.json"
 JOURNAL_NAME = "frames.jsonl"
@@ -46,8 +46,8 @@ class Journal:
             raise
 
     def _open(self, settings, overwrite):
-        if overwrite:
-            self._clear()
+        if overwrite or not self._rendered():
+            self._clear()  # notes without frames are of a render that somebody deleted
         self._check_settings(settings)
         write_whole(self._directory / MANIFEST_NAME, (json.dumps(settings, indent=2) + "\n").encode())
         self._sums = self._read()
@@ -56,12 +56,16 @@ class Journal:
         return self
 
     def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        """Give the directory free."""
         self._lock.release()
 
-    def to_do(self, paths, sources):
+    def to_do(self, paths, sources, inherits):
         """The numbers of the frames that are missing or damaged; frame n is saved at ``paths[n]``.
 
-        Raises `UsageError` where dreams are there and whole, but of sources that have changed or are gone since:
+        Where a frame ``inherits`` from the one before it, also of all that come after those. Raises `UsageError` where dreams are there and whole, but of sources that have changed or are gone since:
         they are not overwritten unasked.
         """
         beyond = [number for number in self._sums if number >= len(paths)]
@@ -77,17 +81,24 @@ class Journal:
                 f"{sources[min(changed)]} has changed since it was dreamed; restore it, choose another output, "
                 "or --overwrite this one"
             )
-        return sorted(set(range(len(paths))).difference(whole))
+        todo = sorted(set(range(len(paths))).difference(whole))
+        if todo and inherits:
+            todo = list(range(todo[0], len(paths)))
+        if self._sums.keys() & todo:
+            # What is dreamed again counts for nothing until then: a run killed in between would take the rest as done.
+            self._sums = {number: pair for number, pair in self._sums.items() if number not in todo}
+            text = "".join(map(_line, *zip(*sorted(self._sums.items())))) if self._sums else ""
+            write_whole(self._directory / JOURNAL_NAME, text.encode())
+        return todo
 
     def record(self, number, path, source):
         """Note that a frame has been saved."""
         self._sums[number] = (file_sum(path), file_sum(source))
-        line = json.dumps({"frame": number, "sums": self._sums[number]})
         try:
             # A link in its place would lead out of the directory.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
             with open(os.open(self._directory / JOURNAL_NAME, flags, 0o666), "w", encoding="utf-8") as journal:
-                journal.write(line + "\n")
+                journal.write(_line(number, self._sums[number]))
         except OSError as error:
             raise DreamError(f"cannot write {self._directory / JOURNAL_NAME}: {error.strerror or error}") from error
 
@@ -101,7 +112,7 @@ class Journal:
                 entry = json.loads(line)
                 frame_sum, source_sum = entry["sums"]
                 sums[operator.index(entry["frame"])] = (frame_sum, source_sum)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
         if text and not text.endswith("\n"):
             write_whole(path, (text + "\n").encode())
@@ -113,7 +124,7 @@ class Journal:
     def _clear(self):
         for path in self._rendered():
             path.unlink()
-        for name in (MANIFEST_NAME, JOURNAL_NAME, CLIP_NAME, PREVIEW_NAME):
+        for name in (MANIFEST_NAME, JOURNAL_NAME, PREVIEW_NAME):
             (self._directory / name).unlink(missing_ok=True)
 
     def _check_settings(self, settings):
@@ -136,6 +147,10 @@ class Journal:
                 f"{self._directory} holds another render ({differing}); "
                 "choose another output, or --overwrite it"
             )
+
+
+def _line(number, sums):
+    return json.dumps({"frame": number, "sums": sums}) + "\n"
 
 
 def file_sum(path):

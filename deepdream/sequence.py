@@ -11,7 +11,7 @@ from PIL import Image
 from deepdream import ascent, objectives
 from deepdream.errors import UsageError
 from deepdream.flow import Inheritance, inherit, inherits
-from deepdream.frames import FrameDirectory, check_sizes, copy_clip, read_frame, write_frame
+from deepdream.frames import LARGEST_FRAME, FrameDirectory, copy_clip, read_frame, write_frame
 from deepdream.journal import Journal, file_sum
 from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
 
@@ -67,22 +67,35 @@ def open_render(frames, output, network, layers, options, overwrite=False):
     ``overwrite`` is not set, and where the frames or the guide cannot be used.
     """
     output = Path(output)
-    if output.resolve() == frames.path.resolve():
-        raise UsageError(f"input and output are the same directory, {output}; the dreams need one of their own")
-    width, height = _preview_size(check_sizes(frames.paths), options.dream.preview)
+    width, height = _preview_size(check_source(frames, output), options.dream.preview)
+    if width * height > LARGEST_FRAME:
+        raise UsageError(f"--preview {options.dream.preview}: dreams of {width}x{height} pixels are too large")
     smallest = ascent.octave_sizes(height, width, options.dream.octaves, options.dream.octave_scale)[-1]
     for layer in dict.fromkeys(layers):
         network.check_size(layer, smallest)
     if options.guide is not None:
         read_frame(options.guide)
     journal = Journal(output, _settings(frames, network, layers, options), overwrite)
-    copy_clip(frames.path, output)
     render = Render(frames, output, options, tuple(layers), (width, height), journal)
-    todo = journal.to_do([render.path(number) for number in range(len(frames.paths))], frames.paths)
-    if todo and inherits(options.flow):
-        # What comes after a frame that is dreamed again inherits from it.
-        todo = range(todo[0], len(frames.paths))
-    return replace(render, todo=tuple(todo))
+    try:
+        copy_clip(frames.path, output)
+        paths = [render.path(number) for number in range(len(frames.paths))]
+        return replace(render, todo=tuple(journal.to_do(paths, frames.paths, inherits(options.flow))))
+    except BaseException:
+        journal.close()
+        raise
+
+
+def check_source(frames, output):
+    """The (w, h) of frames that can be dreamed into ``output``; `UsageError` says why they cannot."""
+    source, target = frames.path.resolve(), Path(output).resolve()
+    if source == target:
+        raise UsageError(f"input and output are the same directory, {output}; the dreams need one of their own")
+    if source in target.parents:
+        raise UsageError(f"the output {output} lies inside the input {frames.path}; choose one beside it")
+    if frames.size < (2, 2) or frames.size[1] < 2:
+        raise UsageError(f"{frames.path}: frames of {frames.size[0]}x{frames.size[1]} are too small; 2x2 is the least")
+    return frames.size
 
 
 def dream_frames(render, network, on_step=None):
@@ -170,6 +183,7 @@ def _settings(frames, network, layers, options):
         "--input": str(frames.path.resolve()),
         "--image_type": frames.image_type,
         "network": network.digest,
+        "--gpu": network.device.type,  # rounds otherwise, so frames of both would not be those of one run
         "--layers": list(layers),
         "--octaves": dream.octaves,
         "--octavescale": dream.octave_scale,

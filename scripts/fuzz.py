@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the package is not installed
 BATCH = 250
 MEMORY = 1 << 30  # bytes that a case may take on top of the libraries
 SECONDS = 10
-SIZE = (33, 40)
+SIZE = (40, 48)
 NUMBERS = ("0", "-1", "1", "3", "65536", "4294967295", "4000000000", "99999999999999999999", "1e30", "nan")
 
 
@@ -79,7 +79,7 @@ def seeds():
         (SMALL_2013, caffemodel(blobs, "2013")),
     ]
     prototxt, weights = default_model_files()
-    return pairs * 3 + [(prototxt.read_text(), weights.read_bytes())]
+    return pairs * 9 + [(prototxt.read_text(), weights.read_bytes())]
 
 
 def make_case(number, pairs):

@@ -85,6 +85,7 @@ class Network(ABC):
         self._built = {}
         self._plans = {}
         self._shapes = {}
+        self._hopeless = set()
         self.layers = tuple(self._places)
         self.input_size = _input_size(model)
 
@@ -208,7 +209,9 @@ class Network(ABC):
 
     def _explained(self, error, layer, size):
         """A `Misfit` as what the user can mend: a picture of the wrong size, or a net that does not fit together."""
-        least = self.least_size(layer)
+        least = None if str(error) in self._hopeless else self.least_size(layer)
+        if least is None:
+            self._hopeless.add(str(error))  # no need to try all sizes again for each layer that comes after
         if least is not None and min(size) < least:
             return PictureTooSmall(
                 f"layer {layer} cannot take an octave of {size[1]}x{size[0]} pixels; it needs at least "
