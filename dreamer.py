@@ -266,9 +266,9 @@ class Screen:
         if self.level < 1:
             return
         if self._bar is None:
-            print(line, file=sys.stderr)
+            print(_one_line(line), file=sys.stderr)
         else:
-            self._bar.write(line, file=sys.stderr)
+            self._bar.write(_one_line(line), file=sys.stderr)
 
     def detail(self, line):
         """A line that only -v 2 shows."""
@@ -333,18 +333,39 @@ def main(arguments=None):
     """Run a command line; returns the exit status."""
     signal.signal(signal.SIGTERM, Terminated.on_signal)
     try:
+        arguments = sys.argv[1:] if arguments is None else arguments
         parser = build_parser()
-        given = Given(parser.parse_args(_join_paths(sys.argv[1:] if arguments is None else arguments, parser)))
+        given = Given(parser.parse_args(_join_paths(arguments, parser)))
         _run(given, Screen(DEFAULT_VERBOSE if given.verbose is None else given.verbose))
-    except DreamError as error:
-        print(f"dreamer.py: {error}", file=sys.stderr)
+    except (DreamError, OSError, MemoryError) as error:
+        print(f"dreamer.py: {_one_line(_reason(error))}", file=sys.stderr)
         if os.environ.get("DEEPDREAM_DEBUG"):
             raise
-        return error.exit_status
+        return getattr(error, "exit_status", DreamError.exit_status)
     except KeyboardInterrupt as stop:
-        print("dreamer.py: interrupted; the same command goes on from here", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
+        print(f"dreamer.py: interrupted; {_how_to_go_on(arguments)}", file=sys.stderr)
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     return 0
+
+
+def _reason(error):
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}); dream smaller (--preview) or divide the frames (-d 1 -mw 1000 -mh 1000)"
+    if isinstance(error, OSError):  # what no room of the house has put into words
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error)
+
+
+def _one_line(text):
+    """``text`` without line breaks and control characters, which names of files and layers may hold."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
+def _how_to_go_on(arguments):
+    if "--overwrite" in arguments:
+        return "the same command without --overwrite goes on from here"
+    return "the same command goes on from here"
 
 
 class Terminated(KeyboardInterrupt):
@@ -409,20 +430,17 @@ def run_extract(given, screen, source, directory):
     screen.tell(f"{made.clip.frame_count} frames extracted in {_duration(started)}: {directory}")
 
 
-def run_dream(given, screen, source, output, options):
-    """Mode dream: a directory of frames into another."""
+def run_dream(given, screen, source, output, options, network=None):
+    """Mode dream: a directory of frames into another. ``network``: what `_load_network` gave, if it is loaded."""
     from deepdream.frames import PREVIEW_NAME, open_frames
-    from deepdream.networks import load_network, resolve_layers
-    from deepdream.sequence import dream_frames, open_render
+    from deepdream.sequence import check_source, dream_frames, open_render
 
     started = time.monotonic()
     guide = _find_guide(given.guide, source)
     options = RenderOptions(options.dream, options.flow, options.divide, guide, options.image_type)
     frames = open_frames(source, options.image_type, leave_out=[guide] if guide else ())
-    network = load_network(
-        given.model_path, given.model_name, given.gpu and bool(given.gpu), given.engine or ENGINES[0], screen.tell
-    )
-    layers = resolve_layers(network, options.dream.layers, screen.tell)
+    check_source(frames, output)  # before the network loads
+    network, layers = network or _load_network(given, screen, options)
     render = open_render(frames, output, network, layers, options, bool(given.overwrite))
     live = LivePicture(render.output / PREVIEW_NAME) if screen.level >= 3 else None
     count = len(frames.paths)
@@ -462,6 +480,9 @@ def run_create(given, screen, directory, path, options):
 
 def run_all(given, screen, options, video):
     """Extract, dream and create in one; the frames stay beside the video, in its name with ``.frames``."""
+    from deepdream.frames import read_frame
+    from deepdream.video import check_create
+
     output = Path(given.output)
     if output.suffix.lower() not in VIDEO_ENDINGS:
         raise UsageError(
@@ -469,9 +490,25 @@ def run_all(given, screen, options, video):
             "to extract its frames alone add -e 1"
         )
     room = output.with_suffix(".frames")
+    for place in (room, room / "Input", room / "Output"):
+        if place.is_symlink():
+            raise UsageError(f"{place} is a link that leads elsewhere; remove it, or take the three steps one by one")
+    # What would stop the later steps stops the first one.
+    check_create(output, video, bool(given.overwrite), given.input)
+    if given.guide:
+        read_frame(_find_guide(given.guide, room / "Input"))
+    network = _load_network(given, screen, options)
     run_extract(given, screen, given.input, room / "Input")
-    run_dream(given, screen, room / "Input", room / "Output", options)
+    run_dream(given, screen, room / "Input", room / "Output", options, network)
     run_create(given, screen, room / "Output", output, video)
+
+
+def _load_network(given, screen, options):
+    from deepdream.networks import load_network, resolve_layers
+
+    gpu = given.gpu and bool(given.gpu)
+    network = load_network(given.model_path, given.model_name, gpu, given.engine or ENGINES[0], screen.tell)
+    return network, resolve_layers(network, options.dream.layers, screen.tell)
 
 
 def list_layers(given, screen):

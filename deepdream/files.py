@@ -4,9 +4,12 @@ import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from deepdream.errors import DreamError
+from filelock import FileLock, Timeout
+
+from deepdream.errors import DreamError, UsageError
 
 PART_SUFFIX = ".part"
+LOCK_NAME = ".lock"
 
 
 def part_path(path):
@@ -41,6 +44,18 @@ def write_whole(path, data):
     """Write ``data`` (bytes) to ``path``, whole or not at all."""
     with whole_file(path) as part:
         part.write_bytes(data)
+
+
+def lock_directory(path):
+    """Lock a directory against other runs: a `FileLock` to release. Raises `UsageError` where another has it."""
+    lock = FileLock(Path(path) / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"another run is at work in {path}; wait for it, or choose another output") from None
+    except OSError as error:
+        raise DreamError(f"cannot write in {path}: {error.strerror or error}") from error
+    return lock
 
 
 def make_directory(path):

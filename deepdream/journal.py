@@ -11,15 +11,12 @@ import os
 import re
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from deepdream.errors import DreamError, UsageError
-from deepdream.files import make_directory, write_whole
+from deepdream.files import lock_directory, make_directory, write_whole
 from deepdream.frames import PREVIEW_NAME
 
 MANIFEST_NAME = "render.json"
 JOURNAL_NAME = "frames.jsonl"
-LOCK_NAME = ".lock"
 _FRAME_NAME = re.compile(r"frame_\d{6,}\.(png|jpg)")
 
 
@@ -32,13 +29,7 @@ class Journal:
 
     def __init__(self, directory, settings, overwrite=False):
         self._directory = make_directory(Path(directory))
-        self._lock = FileLock(self._directory / LOCK_NAME)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(f"another run is at work in {directory}; wait for it, or choose another output") from None
-        except OSError as error:
-            raise DreamError(f"cannot write in {directory}: {error.strerror or error}") from error
+        self._lock = lock_directory(self._directory)
         try:
             self._open(settings, overwrite)
         except BaseException:
@@ -65,8 +56,9 @@ class Journal:
     def to_do(self, paths, sources, inherits):
         """The numbers of the frames that are missing or damaged; frame n is saved at ``paths[n]``.
 
-        Where a frame ``inherits`` from the one before it, also of all that come after those. Raises `UsageError` where dreams are there and whole, but of sources that have changed or are gone since:
-        they are not overwritten unasked.
+        Where a frame ``inherits`` from the one before it, also of all that come after those. Raises `UsageError`
+        where dreams are there and whole, but of sources that have changed or are gone since: they are not
+        overwritten unasked.
         """
         beyond = [number for number in self._sums if number >= len(paths)]
         if beyond:

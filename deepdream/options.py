@@ -132,7 +132,7 @@ class VideoOptions:
 
     def __post_init__(self):
         if self.frame_rate is not None:
-            _check(Fraction(1, 1000) <= self.frame_rate <= 1000, "--framerate", self.frame_rate, "0.001 to 1000 a second")
+            _check(Fraction(1, 1000) <= self.frame_rate <= 1000, "--framerate", self.frame_rate, "0.001 to 1000")
 
 
 @dataclass(frozen=True)

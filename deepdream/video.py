@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -20,9 +20,9 @@ import numpy as np
 
 from deepdream.errors import DreamError, UsageError
 from deepdream.ffmpeg_process import ffmpeg_binary, run_ffmpeg
-from deepdream.files import make_directory, part_path
+from deepdream.files import LOCK_NAME, lock_directory, make_directory, part_path
 from deepdream.frames import (
-    CLIP_NAME, PREVIEW_NAME, Clip, check_sizes, missing_numbers, open_frames, read_clip, read_frame, write_clip,
+    CLIP_NAME, PREVIEW_NAME, Clip, missing_numbers, open_frames, read_clip, read_frame, write_clip,
 )
 from deepdream.options import DEFAULT_FRAME_RATE, IMAGE_TYPES, NO_AUDIO
 from deepdream.probe import Sound, file_url, find_sound, open_media, probe
@@ -73,17 +73,26 @@ def extract(video, directory, image_type="png", overwrite=False, on_progress=Non
     clip = None if overwrite else _whole_clip(directory, info, image_type)
     if clip:
         return Extracted(clip, (f"{directory} already holds the {clip.frame_count} frames of {video}",))
+    with lock_directory(make_directory(directory)):
+        return _extract(info, directory, image_type, overwrite, on_progress)
+
+
+def _extract(info, directory, image_type, overwrite, on_progress):
     part = directory / PART_DIRECTORY
+    lost = not overwrite and _lacks_frames(directory, info, image_type)
     clip, moved = _ready_to_move(part, directory, info, image_type)
-    if not moved:
+    if not (moved or lost):
         _check_directory(directory, overwrite)
     complaints = ""
     if clip is None:
-        clip, complaints = _extract_part(info, make_directory(directory), image_type, on_progress)
-    if not moved:
+        clip, complaints = _extract_part(info, directory, image_type, on_progress)
+    if not (moved or lost):
         _remove_frames(directory)
     for path in (*_our_frames(part), part / CLIP_NAME):
-        _move(path, directory / path.name)
+        if lost and (directory / path.name).exists():
+            path.unlink()  # what is there may have been worked on
+        else:
+            _move(path, directory / path.name)
     part.rmdir()
     return Extracted(clip, tuple(_extract_messages(info, directory, complaints)))
 
@@ -138,6 +147,17 @@ def _pictures(directory):
     ]
 
 
+def _lacks_frames(directory, info, image_type):
+    """Whether the frames of this very video were extracted to ``directory``, and some are gone since."""
+    clip = read_clip(directory)
+    names = {path.name for path in _our_frames(directory)}
+    return (
+        clip is not None
+        and clip == _clip(info, clip.frame_count)
+        and names < set(_our_names(clip.frame_count, image_type))
+    )
+
+
 def _whole_clip(directory, info, image_type):
     """The `Clip` of ``directory`` if it holds a whole extract of this very video, else None."""
     clip = read_clip(directory)
@@ -152,7 +172,7 @@ def _ready_to_move(part, directory, info, image_type):
 
     ``moved``: how many of the clip's frames are in ``directory`` already.
     """
-    clip = read_clip(part)
+    clip = None if part.is_symlink() else read_clip(part)
     if clip is None or clip != _clip(info, clip.frame_count):
         return None, 0
     names = _our_names(clip.frame_count, image_type)
@@ -272,8 +292,9 @@ def create(directory, video, options, image_type=None, overwrite=False, on_progr
     unknown ending, sound that cannot be read, and another file under that name; `DreamError` where ffmpeg fails.
     """
     video = Path(video)
-    muxer = _muxer(video)
     frames = open_frames(directory, image_type)
+    clip = read_clip(directory)
+    muxer = check_create(video, options, overwrite, clip and clip.source)
     _check_numbers(frames)
     plan, messages = _plan(frames, muxer, options)
     comment = f"deepdream {_digest(frames.paths, plan)}"
@@ -283,13 +304,32 @@ def create(directory, video, options, image_type=None, overwrite=False, on_progr
             raise UsageError(f"{video} exists and is not the video of {directory}; replace it with --overwrite")
         return replace(created, messages=(*messages, f"{video} is already made of these frames"))
     make_directory(video.parent)
-    with _new_directory(part_path(video)) as part:
+    # Frames that are still being made are no video yet.
+    lock = lock_directory(directory) if (frames.path / LOCK_NAME).exists() else nullcontext()
+    with lock, _new_directory(part_path(video)) as part:
         pictures = _pictures_to_feed(frames.paths, plan.size, on_progress)
         run_ffmpeg(_create_graph(plan, "video", comment), part, pictures=pictures)
         _sync(part / "video")
         _move(part / "video", video)
     part.rmdir()
     return created
+
+
+def check_create(video, options, overwrite, source=None):
+    """Raise `UsageError` for what `create` cannot do whatever the frames are; ``source``: the video they come from.
+
+    Gives ffmpeg's name of the container, and its options.
+    """
+    video = Path(video)
+    muxer = _muxer(video)
+    for used in (source, None if options.audio == NO_AUDIO else options.audio):
+        if used is not None and video.exists() and Path(used).exists() and video.samefile(used):
+            raise UsageError(f"{video} is needed to make the new video; choose another name for that")
+    if options.audio not in (None, NO_AUDIO):
+        find_sound(options.audio)
+    if video.exists() and not overwrite and not (_comment(video) or "").startswith("deepdream "):
+        raise UsageError(f"{video} exists and was not made here; replace it with --overwrite, or choose another name")
+    return muxer
 
 
 def _muxer(video):
@@ -309,7 +349,7 @@ def _check_numbers(frames):
 def _plan(frames, muxer, options):
     """The `_Plan` for a video of ``frames``, and messages."""
     messages = []
-    width, height = check_sizes(frames.paths)
+    width, height = frames.size
     size = (width // 2 * 2, height // 2 * 2)
     if 0 in size:
         raise UsageError(f"{frames.path}: frames of {width}x{height} are too small for a video; 2x2 is the least")
@@ -360,8 +400,8 @@ def _digest(paths, plan):
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr(_create_graph(plan, "", "").get_args()).encode(errors="surrogateescape"))
     if plan.sound:
-        state = plan.sound.path.stat()
-        digest.update(repr((state.st_size, state.st_mtime_ns)).encode())
+        with open(plan.sound.path, "rb") as sound:  # its bytes, for the times of files may be anything
+            digest.update(hashlib.file_digest(sound, "sha256").digest())
     for path in paths:
         data = path.read_bytes()
         digest.update(len(data).to_bytes(8, "big") + data)
@@ -429,6 +469,8 @@ def _new_directory(path):
     The one that a killed run left behind makes way. Its ffmpeg may live a moment longer: names relative to a directory
     that is gone lead nowhere, so nothing it still writes gets among the new files.
     """
+    if path.is_symlink() or path.is_file():
+        path.unlink()  # a link would lead elsewhere
     shutil.rmtree(path, ignore_errors=True)
     make_directory(path)
     try:

