@@ -1,0 +1,123 @@
+"""Renders that are killed at random moments and started again: what they end with must be an unkilled one's bytes."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+import dreamer
+from clips import make_clip
+from deepdream.options import DivideMode, FlowMode
+from nets import SMALL, SMALL_SIZE, random_blobs, write_model
+
+DREAM = "-t ../model -gpu 0 -l mixed conv1 -oct 2 -itr 3 -j 4".split()
+
+
+def cases():
+    """The arguments of each command by name; input lies beside the folder in which it runs."""
+    commands = {}
+    for flow in FlowMode:
+        for divide in DivideMode:
+            kind = ("png", "jpg")[(flow + divide) % 2]
+            more = [[], ["-z", "1.1"], ["-g", "../guide.png"]][(flow + 2 * divide) % 3]
+            commands[f"flow {flow:d} divide {divide:d} {kind} {' '.join(more[:1])}".strip()] = [
+                *("-i", f"../{kind}", "-o", "Output", "-flow", f"{flow:d}", "-d", f"{divide:d}", "-mw", "24"),
+                *("-mh", "24", *more, *DREAM),
+            ]
+    commands["independent"] = ["-i", "../png", "-o", "Output", "-bs", "0", *DREAM]
+    commands["extract"] = ["-e", "-i", "../clip.mp4", "-o", "Output"]
+    commands["create"] = ["-c", "-i", "../png", "-o", "Video.mp4"]
+    commands["all three"] = ["-i", "../clip.mp4", "-o", "Video.mp4", "-flow", "1", *DREAM]
+    return commands
+
+
+def prepare(folder):
+    """What the commands take as input."""
+    write_model(folder / "model", SMALL, random_blobs(SMALL, SMALL_SIZE))
+    ramp = np.add.outer(np.arange(SMALL_SIZE[0]), 2 * np.arange(SMALL_SIZE[1]))
+    for kind in ("png", "jpg"):
+        (folder / kind).mkdir()
+        for number in range(4):
+            picture = np.stack([(ramp * k + 9 * number) % 256 for k in (1, 2, 3)], 2).astype(np.uint8)
+            Image.fromarray(picture).save(folder / kind / f"image-{number + 1:06d}.{kind}")
+    Image.fromarray(np.uint8(ramp)).save(folder / "guide.png")
+    make_clip(folder / "clip.mp4", frames=4, size="48x40")
+
+
+def start(arguments, folder):
+    """Start dreamer.py in ``folder`` in a fork of this process, which need not load everything again: its pid."""
+    folder.mkdir(exist_ok=True)
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 70
+    try:
+        os.chdir(folder)
+        log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        cv2.setNumThreads(0)  # its threads stayed with the parent
+        status = dreamer.main([*arguments, "-v", "0"])
+    finally:
+        os._exit(status)
+
+
+def finish(pid, folder):
+    """Wait for a run; its exit status, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def run(arguments, folder):
+    """Run a command to its end, which must be a good one; the seconds it took."""
+    started = time.monotonic()
+    status = finish(start(arguments, folder), folder)
+    assert status == 0, (folder / "log.txt").read_text()
+    return time.monotonic() - started
+
+
+def results(folder):
+    """The bytes of what a command made; no file may be left half made."""
+    made = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    assert not [path for path in made if path.name.endswith(".part") or ".extract.part" in path.parts], made
+    notes = ("log.txt", "render.json", "frames.jsonl", ".lock")
+    return {str(name): path.read_bytes() for name, path in made.items() if name.name not in notes}
+
+
+def survive(arguments, folder, kills, seed):
+    """Run a command, then again under ``kills`` SIGKILLs; the number of renders that came through, all alike."""
+    rng = random.Random(seed)
+    seconds = run(arguments, folder / "whole")
+    wanted = results(folder / "whole")
+    done = renders = 0
+    while done < kills:
+        renders += 1
+        killed = folder / f"killed-{renders}"
+        for _ in range(kills - done):
+            pid = start(arguments, killed)
+            time.sleep(rng.uniform(0, seconds))
+            os.kill(pid, signal.SIGKILL)
+            if finish(pid, killed) == 0:
+                break  # was done before
+            done += 1
+        run(arguments, killed)
+        assert results(killed) == wanted, f"{killed} differs from {folder / 'whole'}"
+    return renders
+
+
+def survive_all(folder, kills, names=None, tell=lambda line: None):
+    """`survive` for each command, or those named; ``kills`` each."""
+    folder = Path(folder)
+    prepare(folder)
+    for number, (name, arguments) in enumerate(cases().items()):
+        if names is None or name in names:
+            place = folder / f"case-{number}"
+            place.mkdir()
+            command = [argument.replace("../", "../../") for argument in arguments]
+            renders = survive(command, place, kills, number)
+            tell(f"{name}: {kills} kills over {renders} renders, each with the bytes of an unkilled one")
