@@ -91,6 +91,8 @@ def check_source(frames, output):
     source, target = frames.path.resolve(), Path(output).resolve()
     if source == target:
         raise UsageError(f"input and output are the same directory, {output}; the dreams need one of their own")
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"the output {output} is a file; dreams go into a directory")
     if source in target.parents:
         raise UsageError(f"the output {output} lies inside the input {frames.path}; choose one beside it")
     if frames.size < (2, 2) or frames.size[1] < 2:
