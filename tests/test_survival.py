@@ -27,7 +27,7 @@ from nets import SMALL
 
 ROOT = Path(dreamer.__file__).parent
 KILLS = int(os.environ.get("KILLS", "2"))
-IN_CI = ("flow 1 divide 1 png -g", "create", "all three")
+IN_CI = ("flow 2 divide 0 png -g", "create", "all three")
 
 
 @pytest.fixture
