@@ -95,7 +95,7 @@ def check_source(frames, output):
         raise UsageError(f"the output {output} is a file; dreams go into a directory")
     if source in target.parents:
         raise UsageError(f"the output {output} lies inside the input {frames.path}; choose one beside it")
-    if frames.size < (2, 2) or frames.size[1] < 2:
+    if min(frames.size) < 2:
         raise UsageError(f"{frames.path}: frames of {frames.size[0]}x{frames.size[1]} are too small; 2x2 is the least")
     return frames.size
 

@@ -10,8 +10,8 @@ import atexit
 import difflib
 import hashlib
 import os
-from itertools import chain
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,10 +22,10 @@ ENGINES = ("torch", "caffe")
 GOOGLENET = "bvlc_googlenet"
 MEAN_FILES = ("mean.npy", "mean.binaryproto")
 LOOP_FILE = "customloop.txt"
-_TEMPORARY = ExitStack()
-atexit.register(_TEMPORARY.close)
 DEFAULT_MEAN = (104.0, 116.0, 122.0)
 _FEATURES = ("Concat", "Eltwise")  # the layers in which a block of a modern net ends
+_TEMPORARY = ExitStack()
+atexit.register(_TEMPORARY.close)
 
 
 def load_network(model_path=None, model_name=None, gpu=None, engine="torch", tell=print):

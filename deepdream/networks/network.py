@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.overrides import TorchFunctionMode
 
-from deepdream.errors import DreamError, ModelError, PictureTooSmall, UsageError
+from deepdream.errors import DreamError, ModelError, PictureTooSmall
 from deepdream.networks.caffemodel import DATA_TYPES, Layer
 from deepdream.networks.torch_layers import LAYER_TYPES, Weights
 
@@ -15,6 +15,8 @@ DEFAULT_INPUT_SIZE = (224, 224)  # where the prototxt says none
 LARGEST_LEAST_SIZE = 1024  # pixels: no net known needs a larger picture
 LARGEST_BLOW_UP = 256  # numbers that a layer may hold for each of its picture's: VGG, the most lavish, holds 21
 LARGEST_SMALL = 1 << 24  # numbers that it may hold in any case: fully connected layers of tiny pictures
+# What PyTorch and arithmetic raise where a layer's parameters, weights and inputs do not go together.
+_BREAKDOWNS = (RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
 
 
 class UnknownType(ModelError):
@@ -121,12 +123,26 @@ class Network(ABC):
         return self._shapes[key]
 
     def layer_shapes(self):
-        """(name, shape) of each layer at the prototxt's input size; where it has none, a text says why."""
-        for layer in self.layers:
-            try:
-                yield layer, self.shape(layer, self.input_size or DEFAULT_INPUT_SIZE)
-            except UsageError as error:
-                yield layer, str(error)
+        """(name, shape) of each layer at the prototxt's input size; where it has none, a text says why.
+
+        Each is worked out once and from the ones before it, so a layer that fails fails those that need it.
+        """
+        x = torch.empty(1, 3, *(self.input_size or DEFAULT_INPUT_SIZE), device="meta")
+        values = {self._first_input: x}
+        for step in self._steps:
+            name = step.layer.name
+            if not values.keys() >= set(step.inputs):
+                yield name, "needs a layer that cannot be run"
+                continue
+            if step.layer.type not in DATA_TYPES:
+                try:
+                    tops = self._function(step, x.device, x.dtype)(*(values[number] for number in step.inputs))
+                except (ModelError, *_BREAKDOWNS) as error:
+                    yield name, str(error)
+                    continue
+                values.update(zip(step.outputs, tops if isinstance(tops, tuple) else (tops,)))
+            known = [number for number in step.outputs if number in values]
+            yield name, tuple(values[known[0]].shape[1:]) if known else "puts nothing out"
 
     def check_size(self, layer, size):
         """Raise `PictureTooSmall` if a picture of ``size`` (h, w) cannot reach ``layer``."""
@@ -152,8 +168,11 @@ class Network(ABC):
 
     def _shape(self, layer, size):
         limit = max(LARGEST_SMALL, 3 * LARGEST_BLOW_UP * math.prod(size))
-        with _Measured(limit):  # of "meta" tensors, which have a shape and hold nothing
-            shape = tuple(self._forward(torch.empty(1, 3, *size, device="meta"), layer).shape)
+        x = torch.empty(1, 3, *size, device="meta")  # has a shape and holds nothing
+        for step, _ in self._plan(layer)[0]:
+            self._function(step, x.device, x.dtype)  # beforehand: weights are as large as their file
+        with _Measured(limit):
+            shape = tuple(self._forward(x, layer).shape)
         if shape[:1] != (1,):
             raise ModelError(f"layer {layer} puts out {shape}, not the features of one picture; choose another layer")
         return shape[1:]
@@ -162,10 +181,10 @@ class Network(ABC):
         plan, target = self._plan(layer)
         values = {self._first_input: x}
         for step, last_use in plan:
+            function = self._function(step, x.device, x.dtype)
             try:
-                function = self._function(step, x.device, x.dtype)
                 tops = function(*(values[number] for number in step.inputs))
-            except (RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError) as error:
+            except _BREAKDOWNS as error:
                 raise _failure(step.layer, error) from error
             tops = tops if isinstance(tops, tuple) else (tops,)
             if len(tops) < len(step.outputs):
@@ -178,7 +197,10 @@ class Network(ABC):
     def _function(self, step, device, dtype):
         key = step.key, device.type, dtype
         if key not in self._built:
-            self._built[key] = step.build(device, dtype)
+            try:
+                self._built[key] = step.build(device, dtype)
+            except _BREAKDOWNS as error:
+                raise _failure(step.layer, error) from error
         return self._built[key]
 
     def _plan(self, layer):
