@@ -351,7 +351,7 @@ def main(arguments=None):
 
 def _reason(error):
     if isinstance(error, MemoryError):
-        return f"not enough memory ({error}); dream smaller (--preview) or divide the frames (-d 1 -mw 1000 -mh 1000)"
+        return f"not enough memory ({error}); dream smaller (--preview) or divide the frames (-d 3 -mw 1000 -mh 1000)"
     if isinstance(error, OSError):  # what no room of the house has put into words
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return str(error)

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage, signal
 
 from deepdream import objectives
-from deepdream.errors import ModelError, PictureTooSmall
+from deepdream.errors import DreamError, ModelError, PictureTooSmall
 from deepdream.networks import torch_network
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.torch_network import TorchNetwork
@@ -269,3 +269,31 @@ def test_one_network_runs_a_layer_fused_for_one_target_and_alone_for_another(sma
     after = small_network.activations(picture, "relu1")
     assert (before < 0).any() and torch.equal(after, before.clamp(min=0))
     assert torch.equal(small_network.activations(picture, "conv1"), before)
+
+
+# --- Memory ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+@pytest.mark.parametrize("place", ["forward", "backward"])
+def test_too_little_memory_names_the_option_that_helps(small_folder, monkeypatch, error, place):
+    model = load_model(small_folder / "deploy.prototxt", small_folder / "net.caffemodel")
+    network = network_of(model)
+    picture = random_picture(*SMALL_SIZE)
+    network.check_size("mixed", SMALL_SIZE)
+
+    def fail(*arguments, **more):
+        raise error
+
+    target = (torch.nn.functional, "max_pool2d") if place == "forward" else (torch.autograd, "grad")
+    monkeypatch.setattr(*target, fail)
+    with pytest.raises(DreamError, match="not enough memory at layer .*-d 3") as raised:
+        network.gradient(picture, "mixed", objectives.l2)
+    assert raised.value.exit_status == 1

@@ -256,9 +256,23 @@ def _failure(layer, error):
     reason = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(error, _OutOfProportion):
         return ModelError(f"layer {layer.name} ({layer.type}) asks for too much: {reason}")
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in reason:
-        return DreamError(f"layer {layer.name} ({layer.type}) failed: {reason}")
+    if is_out_of_memory(error):
+        return out_of_memory(layer.name, error)
     return Misfit(f"layer {layer.name} ({layer.type}) does not fit its input: {reason}")
+
+
+def is_out_of_memory(error):
+    """Whether an error of PyTorch's says that memory, the CPU's or the GPU's, does not suffice."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+
+
+def out_of_memory(layer, error):
+    """The `DreamError` for that, which tells what to do."""
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return DreamError(
+        f"not enough memory at layer {layer} ({reason}); divide the frames (-d 3 -mw 1000 -mh 1000, or smaller), "
+        "or dream smaller (--preview)"
+    )
 
 
 def _trace(model):

@@ -2,7 +2,7 @@
 
 import torch
 
-from deepdream.networks.network import Network
+from deepdream.networks.network import Network, is_out_of_memory, out_of_memory
 from deepdream.networks.torch_fusion import fuse
 
 
@@ -23,7 +23,12 @@ class TorchNetwork(Network):
         x = self._input(picture, layer).requires_grad_()
         top = self._forward(x, layer)
         direction = objective(top[0].detach().to(picture.dtype)).to(self._dtype)
-        return torch.autograd.grad(top, x, direction[None])[0][0].to(picture.dtype)
+        try:
+            return torch.autograd.grad(top, x, direction[None])[0][0].to(picture.dtype)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(layer, error) from error
+            raise
 
     def _input(self, picture, layer):
         self.check_size(layer, picture.shape[1:])
