@@ -4,6 +4,9 @@
 Flicker is the warping error of Lai et al. (ECCV 2018): the squared difference between a frame and its predecessor
 warped to it, RGB in 0..1, over the pixels that both frames show. Flow and mask come from the source frames, by
 TV-L1 (Zach, Pock and Bischof 2007), which dreamer.py uses nowhere, so that no render is judged by its own flow.
+
+Seams are how much more the dream jumps across the tiles' borders than beside them, relative to the undivided dream: 1
+is no seam. A few frames leave a few hundredths of noise; an undivided dream with another --seed shows how much.
 """
 
 import argparse
@@ -29,6 +32,8 @@ from deepdream.tiles import divide  # noqa: E402
 # Of 15 (skimage's default), 30, 60, 100 and 200 the one that explains real footage best: smoother, a still road
 # follows the bus on it; rougher, the flow follows the noise.
 ATTACHMENT = 60
+# Pixels along a border that are averaged, and lines on either side of it that it is compared with.
+REACH = 8
 
 
 @dataclass(frozen=True)
@@ -100,23 +105,42 @@ def warping_error(previous, current, pair):
     return float((difference**2).sum(-1)[pair.visible].mean())
 
 
-def seam_visibility(picture, undivided, tiles):
-    """How visible the borders of ``tiles`` are in ``picture``: (mean, worst) over the borders; 1 is not at all.
+def border_jumps(picture, source, tiles):
+    """How far the hallucination jumps across each border of ``tiles``, and beside it: (borders, 2) in grey levels.
 
-    Of each border the mean absolute jump across it over that of all lines which are no border, in the same
-    direction, relative to the same ratio of the ``undivided`` dream. Raises `UsageError` where there is no border.
+    The hallucination is ``picture`` - ``source``, both RGB (h, w, 3) in 0..255, so that edges of the source do not
+    count. It is averaged over runs of `REACH` pixels along the border: what makes a border visible is that the jumps
+    along it agree, while those of a texture cancel. Across: the mean absolute difference of the runs on its two
+    sides. Beside: the same of the `REACH` lines on either side, since a divided dream is weaker along its borders.
+    Raises `UsageError` where there is no border.
     """
-    visibility = []
+    hallucination = np.float32(picture) - source
+    jumps = []
     for axis, edges in ((0, {tile.top for tile in tiles}), (1, {tile.left for tile in tiles})):
-        lines = [edge - 1 for edge in sorted(edges) if edge]
-        ratios = []
-        for dreamed in (picture, undivided):
-            jumps = np.abs(np.diff(np.float32(dreamed), axis=axis)).mean((1 - axis, 2))
-            ratios.append(jumps[lines] / np.delete(jumps, lines).mean())
-        visibility.extend(ratios[0] / ratios[1])
-    if not visibility:
+        lines = np.moveaxis(hallucination, axis, 0)
+        for edge in sorted(edges - {0}):
+            start = max(edge - 1 - REACH, 0)
+            around = lines[start : edge + 1 + REACH]
+            runs = np.lib.stride_tricks.sliding_window_view(around, min(REACH, around.shape[1]), axis=1).mean(-1)
+            steps = np.abs(np.diff(runs, axis=0)).mean((1, 2))
+            across = edge - 1 - start
+            jumps.append((steps[across], np.delete(steps, across).mean()))
+    if not jumps:
         raise UsageError("frames of this size have no tile border; give --maxWidth and --maxHeight of the render")
-    return float(np.mean(visibility)), float(np.max(visibility))
+    return np.array(jumps)
+
+
+def seam_visibility(jumps, undivided):
+    """How visible the tiles' borders are: (mean, worst) over the borders; 1 is not at all, 1.3 is 30 % more jump.
+
+    ``jumps`` and ``undivided``: the `border_jumps` of a render and of the undivided one, each averaged over the
+    frames, since a seam stays where it is. Of each border the jump across it over that beside it, relative to the same
+    ratio of the undivided dream. Raises `UsageError` where nothing was dreamed beside a border.
+    """
+    if not (jumps[:, 1].all() and undivided.all()):
+        raise UsageError("beside a tile border nothing is dreamed, so there is no seam to measure")
+    visibility = (jumps[:, 0] / jumps[:, 1]) / (undivided[:, 0] / undivided[:, 1])
+    return float(visibility.mean()), float(visibility.max())
 
 
 def luminance(picture):
@@ -147,7 +171,7 @@ def measure(directory, sources, pairs, options):
     if len(paths) != len(sources):
         raise UsageError(f"{directory} holds {len(paths)} frames, and the source {len(sources)}; compare whole renders")
     size = check_sizes(paths)
-    strength, bright, warping, seams = [], [], {}, []
+    strength, bright, warping, jumps = [], [], {}, []
     by_number = {pair.number: pair for pair in pairs}
     undivided = open_frames(options.undivided).paths if options.undivided else None
     tiles = divide(size[1], size[0], DivideOptions(DivideMode.TILES, options.maxWidth, options.maxHeight))
@@ -160,16 +184,12 @@ def measure(directory, sources, pairs, options):
             error = warping_error(previous[1], dream, by_number[number])
             warping[number] = error - warping_error(previous[0], source, by_number[number])
         if undivided:
-            seams.append(seam_visibility(dream, read_frame(undivided[number]), tiles))
+            jumps.append([border_jumps(picture, source, tiles) for picture in (dream, read_frame(undivided[number]))])
         previous = source, dream
     return Measures(
         Path(directory).name, warping, np.array(strength), np.array(bright),
-        measure_objective(directory, paths, options), _seam_summary(seams),
+        measure_objective(directory, paths, options), seam_visibility(*np.mean(jumps, 0)) if undivided else None,
     )  # fmt: skip
-
-
-def _seam_summary(seams):
-    return (float(np.mean([mean for mean, _ in seams])), max(worst for _, worst in seams)) if seams else None
 
 
 def measure_objective(directory, paths, options):
@@ -239,7 +259,9 @@ def parse(arguments):
     parser.add_argument("source", metavar="SOURCE", help="the directory of source frames")
     parser.add_argument("dreams", metavar="DREAMS", nargs="+", help="directories of dreamed frames")
     parser.add_argument("--plot", metavar="PNG", help="draw the measures by frame")
-    parser.add_argument("--undivided", metavar="DIR", help="the dream without -d, for the seams of the others")
+    parser.add_argument("--undivided", metavar="DIR",
+                        help="the dream without -d: tells how visible the tiles' borders are in the others, 1 is not "
+                        "at all; one with another --seed among them shows the noise")
     parser.add_argument("-mw", "--maxWidth", type=int, default=default.max_width, metavar="N",
                         help="largest width of a tile where seams are looked for (default: %(default)s)")
     parser.add_argument("-mh", "--maxHeight", type=int, default=default.max_height, metavar="N",

@@ -93,18 +93,79 @@ def test_a_scene_cut_is_no_pair(evaluate, scene, photograph):
     assert [pair.number for pair in evaluate.match([*pan(scene, 2), other, other])] == [1, 3]
 
 
+SIZE = (240, 320)
+TILES = [Tile(0, 240, 0, 160), Tile(0, 240, 160, 320)]
+BLACK = np.zeros((*SIZE, 3), np.uint8)
+
+
+def ramp(jump=1):
+    """A hallucination that rises by 1 grey level a column, and by ``jump`` at the border of `TILES`."""
+    columns = np.arange(SIZE[1]) + (jump - 1) * (np.arange(SIZE[1]) >= 160)
+    return np.broadcast_to(np.float32(columns)[:, None], (*SIZE, 3))
+
+
+def noise(seed):
+    return np.random.default_rng(seed).normal(0, 10, (*SIZE, 3)).astype(np.float32)
+
+
+def visibility(evaluate, hallucination, undivided, source=BLACK, tiles=TILES):
+    pictures = source + hallucination, source + undivided
+    return evaluate.seam_visibility(*(evaluate.border_jumps(picture, source, tiles) for picture in pictures))
+
+
 def test_a_seam_shows_by_as_much_as_it_jumps(evaluate):
-    ramp = np.float32(np.arange(12)).reshape(1, 12, 1).repeat(6, 0).repeat(3, 2)
-    torn = ramp.copy()
-    torn[:, 6:] += 2  # the jump there is 3 in place of 1
-    tiles = [Tile(0, 6, 0, 6), Tile(0, 6, 6, 12)]
-    assert evaluate.seam_visibility(torn, ramp, tiles) == (3, 3)
-    assert evaluate.seam_visibility(ramp, ramp, tiles) == (1, 1)
-    torn[:, 9:] += 2  # a second border in the mean of one
-    mean, worst = evaluate.seam_visibility(torn, ramp, [*tiles, Tile(0, 6, 3, 12)])
-    assert worst == pytest.approx(3 / (11 / 9)) and mean < worst
+    assert visibility(evaluate, ramp(3), ramp()) == (3, 3)
+    assert visibility(evaluate, ramp(), ramp()) == (1, 1)
+    assert visibility(evaluate, ramp(3), ramp(3)) == (1, 1)  # what the undivided dream has there is no seam
+    turned = [Tile(tile.left, tile.right, tile.top, tile.bottom) for tile in TILES]
+    jumps = evaluate.border_jumps(ramp(3).swapaxes(0, 1), 0, turned)
+    np.testing.assert_allclose(jumps, [(3, 1)])
+
+
+def test_each_border_counts_and_the_worst_is_told(evaluate):
+    tiles = [*TILES, Tile(0, 240, 80, 320), Tile(120, 240, 0, 320)]
+    slope = np.arange(240, dtype=np.float32)[:, None, None]
+    assert visibility(evaluate, ramp(4) + slope, ramp() + slope, tiles=tiles) == ((4 + 1 + 1) / 3, 4)
+
+
+def test_an_edge_of_the_source_is_no_seam(evaluate):
+    source = BLACK.copy()
+    source[:, 160:] = 100
+    assert visibility(evaluate, ramp(), ramp(), source) == (1, 1)
+    assert visibility(evaluate, ramp(3), ramp(), source) == (3, 3)
+
+
+def test_a_border_in_a_dull_band_is_judged_by_the_band(evaluate):
+    # Around it the dream has half its strength: compared with the whole picture the seam would hide.
+    band = np.where(abs(np.arange(320) - 159.5) < 24, 0.5, 1)[:, None]
+    assert visibility(evaluate, noise(0) * band, noise(0))[1] == pytest.approx(1, abs=1e-5)
+    assert visibility(evaluate, ramp(3) * 0.5, ramp()) == (3, 3)
+
+
+def pooled(evaluate, step, seeds):
+    """The jumps of frames of noise, higher by ``step`` right of the border, averaged as `measure` does."""
+    right = (np.arange(320) >= 160)[:, None] * step
+    return np.mean([evaluate.border_jumps(noise(seed) + right, BLACK, TILES) for seed in seeds], 0)
+
+
+def test_a_texture_of_another_seed_has_no_seam(evaluate):
+    mean, worst = evaluate.seam_visibility(pooled(evaluate, 0, range(24, 48)), pooled(evaluate, 0, range(24)))
+    assert mean == worst == pytest.approx(1, abs=0.05)
+
+
+def test_jumps_that_agree_along_the_border_outweigh_the_texture(evaluate):
+    # A step as high as the noise's deviation s. Runs of 8 jump by N(s, s/2), and without it by N(0, s/2): their mean
+    # absolute values are 1.009 s and 0.399 s. Pixel by pixel it would be N(s, 1.41 s), 1.24 times N(0, 1.41 s).
+    _, worst = evaluate.seam_visibility(pooled(evaluate, 10, range(24, 48)), pooled(evaluate, 0, range(24)))
+    assert worst == pytest.approx(1.009 / 0.399, rel=0.05)
+
+
+def test_a_render_without_tiles_or_without_a_dream_has_no_seam_to_measure(evaluate):
     with pytest.raises(UsageError, match="no tile border"):
-        evaluate.seam_visibility(ramp, ramp, [Tile(0, 6, 0, 12)])
+        evaluate.border_jumps(ramp(), BLACK, TILES[:1])
+    for pair in ((BLACK, ramp()), (ramp(), BLACK)):
+        with pytest.raises(UsageError, match="nothing is dreamed"):
+            visibility(evaluate, *pair)
 
 
 def test_drift_is_the_last_fifth_over_the_second(evaluate):
@@ -129,17 +190,16 @@ def test_flicker_strength_and_luminance_are_told_in_a_table_and_drawn(scene, tmp
         assert drawn.format == "PNG" and drawn.width > 600
 
 
-def test_seams_are_measured_against_the_undivided_dream(scene, tmp_path):
-    sources = pan(scene, 2)
-    torn = [frame // 2 + 60 for frame in sources]
-    for frame in torn:
-        frame[:, 40:] += 30
+def test_seams_are_measured_against_the_undivided_dream_over_all_frames(tmp_path):
+    sources = [BLACK + 50] * 2
+    torn = [BLACK + 50 + np.uint8(ramp(jump) / 2) for jump in (9, 1)]  # by columns 0, 0, 1, 1, 2, 2 ...
     source, torn = save(sources, tmp_path / "source"), save(torn, tmp_path / "torn")
-    whole = save([frame // 2 + 60 for frame in sources], tmp_path / "whole")
-    done = run(source, torn, whole, "--undivided", whole, "-mw", 40, "-mh", 100)
+    whole = save([BLACK + 50 + np.uint8(ramp() / 2)] * 2, tmp_path / "whole")
+    done = run(source, torn, whole, "--undivided", whole, "-mw", 160, "-mh", 240)
     assert done.returncode == 0, done.stderr
     _, torn_row, whole_row = (line.split() for line in done.stdout.splitlines())
-    assert float(torn_row[-1]) > 2 and whole_row[-2:] == ["1.000", "1.000"]
+    # Across the border 5 and 1 in place of 1 and 1: on average 3 times, and so is the worst of the one border.
+    assert torn_row[-2:] == ["3.000", "3.000"] and whole_row[-2:] == ["1.000", "1.000"]
 
 
 def test_mistakes_are_told_in_one_line(scene, tmp_path):
