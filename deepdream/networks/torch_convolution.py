@@ -1,0 +1,177 @@
+"""Convolutions as a dream needs them: the activation applied at once, and no derivative but the input's.
+
+On a CPU both directions are forward convolutions of oneDNN with weights laid out once: the derivative by the input
+is the convolution of the gradient with the weights turned round (for stride 1; else PyTorch's own is used).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+ONEDNN_TYPES = (torch.float32, torch.bfloat16)
+ALIKE = 1.1  # pictures whose numbers of pixels differ by a smaller factor share a layout of the weights
+FEW_CHANNELS = 4  # a picture's: from so few, the derivative is faster as a convolution by phases
+CHANNELS_LAST = torch.channels_last
+
+
+class Convolve:
+    """A convolution, the activation after it and the split of its channels: called with (1, c, h, w).
+
+    ``window``: (kernel, stride, pad, dilation, groups). ``ceiling``: None for no activation, infinity for a
+    ReLU, c for a ReLU that stops at c. ``sizes``: channels of each output. ``owns_gradient``: the gradient that
+    comes back may be overwritten. Returns a tuple of tensors.
+    """
+
+    def __init__(self, weight, bias, window, ceiling, sizes, owns_gradient):
+        self._weight = weight.contiguous(memory_format=CHANNELS_LAST)
+        self._window, self._ceiling, self._sizes = window, ceiling, sizes
+        self._owns_gradient = owns_gradient and len(sizes) == 1
+        kernel, stride, pad, dilation, groups = window
+        self._forward = Product(lambda: weight, bias, stride, pad, dilation, groups, ceiling)
+        self._phases = self._turned = None
+        reach = [d * (k - 1) for k, d in zip(kernel, dilation)]
+        if weight.shape[1] <= FEW_CHANNELS and groups == 1 and dilation == (1, 1):
+            self._phases = Product(lambda: _phases(weight, window))
+        elif stride == (1, 1) and all(p <= r for p, r in zip(pad, reach)):
+            margin = tuple(r - p for r, p in zip(reach, pad))
+            self._turned = Product(lambda: _turned(weight, groups), None, stride, margin, dilation, groups)
+
+    def __call__(self, x):
+        # One of several outputs side by side is a slice; both directions want it on its own.
+        return _Differentiated.apply(x.contiguous(memory_format=CHANNELS_LAST), self)
+
+    def forward(self, x):
+        """The activated convolution, all outputs in one tensor."""
+        return self._forward(x)
+
+    def split(self, y):
+        """The outputs that lie side by side in ``y``."""
+        return y.split(self._sizes, 1) if len(self._sizes) > 1 else (y,)
+
+    def backward(self, gradients, x, y):
+        """The derivative by ``x`` from those by the outputs; ``y`` is what `forward` gave."""
+        gradient = self._before_activation(gradients, y)
+        if self._phases is not None:
+            return _by_phases(gradient, self._phases, self._window, x.shape[2:])
+        if self._turned is not None:
+            return self._turned(gradient.contiguous(memory_format=CHANNELS_LAST))
+        return self._strided_back(gradient, x)
+
+    def _strided_back(self, gradient, x):
+        _, stride, pad, dilation, groups = self._window
+        # In bfloat16 oneDNN takes 7 to 12 times as long over the derivative of a depthwise convolution that strides.
+        dtype = torch.float32 if groups > 1 and x.dtype == torch.bfloat16 else x.dtype
+        operands = (tensor.to(dtype, memory_format=CHANNELS_LAST) for tensor in (gradient, x, self._weight))
+        only_input = True, False, False
+        dx = torch.ops.aten.convolution_backward(
+            *operands, None, stride, pad, dilation, False, (0, 0), groups, only_input
+        )[0]
+        return dx.to(x.dtype)
+
+    def _before_activation(self, gradients, y):
+        """The derivative by the convolution's value, side by side, from those by the activated outputs."""
+        if self._ceiling is None:
+            return gradients[0] if len(gradients) == 1 else torch.cat(gradients, 1)
+        # A gradient that is one number spread out, as behind a global mean, has no memory to write to.
+        own = self._owns_gradient and gradients[0].is_contiguous(memory_format=CHANNELS_LAST)
+        whole = gradients[0] if own else torch.empty_like(y)
+        for gradient, part, out in zip(gradients, self.split(y), self.split(whole)):
+            torch.ops.aten.hardtanh_backward(gradient, part, 0, self._ceiling, grad_input=out)
+        return whole
+
+
+class _Differentiated(torch.autograd.Function):
+    """Hands `Convolve` to PyTorch's differentiation."""
+
+    @staticmethod
+    def forward(ctx, x, convolve):
+        y = convolve.forward(x)
+        ctx.convolve = convolve
+        ctx.save_for_backward(x, y)
+        return convolve.split(y)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        return ctx.convolve.backward(gradients, *ctx.saved_tensors), None
+
+
+class Product:
+    """One direction of a convolution, for tensors in channels_last. ``ceiling`` as `Convolve` has it.
+
+    oneDNN, on a CPU, applies the activation while the values are in its registers, and takes weights in a layout of
+    its own. To lay them out costs as much as a small convolution, so it is done once for all pictures of about a
+    size: which layout is best depends on the size. ``weight`` is called for the weights.
+    """
+
+    def __init__(self, weight, bias=None, stride=(1, 1), pad=(0, 0), dilation=(1, 1), groups=1, ceiling=None):
+        self._make_weight, self._bias, self._ceiling = weight, bias, ceiling
+        self._window = pad, stride, dilation, groups
+        self._weight, self._pixels = None, 0
+
+    def __call__(self, x):
+        onednn = x.device.type == "cpu" and x.dtype in ONEDNN_TYPES and torch.backends.mkldnn.is_available()
+        pixels = x.shape[2] * x.shape[3]
+        if self._weight is None or (onednn and not pixels / ALIKE <= self._pixels <= pixels * ALIKE):
+            self._weight, self._pixels = self._make_weight().contiguous(memory_format=CHANNELS_LAST), pixels
+            if onednn:
+                self._weight = torch.ops.mkldnn._reorder_convolution_weight(self._weight, *self._window, x.shape)
+        pad, stride, dilation, groups = self._window
+        if onednn:
+            how = *self._window, *self._activation()
+            return torch.ops.mkldnn._convolution_pointwise(x, self._weight, self._bias, *how)
+        y = F.conv2d(x, self._weight, self._bias, stride, pad, dilation, groups)
+        return y if self._ceiling is None else y.clamp_(0, self._ceiling)
+
+    def _activation(self):
+        """The activation as oneDNN's operator takes it: its name, its numbers, its variant."""
+        if self._ceiling is None:
+            return "none", [], ""
+        return ("relu", [], "") if self._ceiling == math.inf else ("hardtanh", [0.0, self._ceiling], "")
+
+
+def _turned(weight, groups):
+    """The weights (out, in / groups, kh, kw) of the convolution back: (in, out / groups, kh, kw), turned round."""
+    outs, ins, *kernel = weight.shape
+    swapped = weight.reshape(groups, outs // groups, ins, *kernel).transpose(1, 2)
+    return swapped.reshape(groups * ins, outs // groups, *kernel).flip(2, 3)
+
+
+def _reach(kernel, stride, pad):
+    """The steps (first, last) by which a window that covers pixel q may start away from window q // stride."""
+    return -((pad + stride - 1) // stride), (kernel - 1 - pad) // stride
+
+
+def _phases(weight, window):
+    """The weights of the convolution that takes a gradient at the output to one at the input, phase by phase.
+
+    Pixel s m + r of the input is covered by windows m - d through weight s d + r + pad: for each phase r of the
+    stride s that is a plain convolution over d. From (out, in, kh, kw) to (in * sh * sw, out, dh, dw).
+    """
+    (kernel, stride, pad) = window[:3]
+    for axis in (0, 1):
+        first, last = _reach(kernel[axis], stride[axis], pad[axis])
+        taps = stride[axis] * torch.arange(last, first - 1, -1) + torch.arange(stride[axis])[:, None] + pad[axis]
+        inside = (taps >= 0) & (taps < kernel[axis])
+        # (out, in, phases so far …, taps so far …): this axis of the kernel becomes two, its phase and its tap.
+        place = 2 if axis == 0 else 4
+        picked = weight.index_select(place, taps.clamp(0, kernel[axis] - 1).flatten().to(weight.device))
+        shape = (*weight.shape[:place], *taps.shape, *weight.shape[place + 1 :])
+        mask = inside.to(weight).reshape(*taps.shape, *[1] * (weight.ndim - place - 1))
+        weight = picked.reshape(shape) * mask
+    phases = weight.permute(1, 2, 4, 0, 3, 5)  # in, phase y, phase x, out, tap y, tap x
+    return phases.flatten(0, 2)
+
+
+def _by_phases(gradient, phases, window, size):
+    """The derivative by the input, of ``size`` (h, w), from that at the output and the convolution by `_phases`."""
+    (kernel, stride, pad) = window[:3]
+    margins = []
+    for axis in (1, 0):
+        first, last = _reach(kernel[axis], stride[axis], pad[axis])
+        blocks = -(-size[axis] // stride[axis])
+        margins += [last, blocks - gradient.shape[2 + axis] - first]
+    dx = phases(F.pad(gradient, margins).contiguous(memory_format=CHANNELS_LAST))
+    rows, columns = dx.shape[2:]
+    dx = dx.reshape(1, -1, *stride, rows, columns).permute(0, 1, 4, 2, 5, 3)
+    return dx.reshape(1, dx.shape[1], rows * stride[0], columns * stride[1])[:, :, : size[0], : size[1]]

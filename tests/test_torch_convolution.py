@@ -1,0 +1,103 @@
+"""The convolution and its derivative, in every layout of the weights, against PyTorch's own in double precision."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from deepdream.networks.torch_convolution import Convolve
+
+# in, out, kernel, stride, pad, dilation, groups
+WINDOWS = {
+    "3x3": (8, 12, 3, 1, 1, 1, 1),
+    "1x1": (16, 32, 1, 1, 0, 1, 1),
+    "5x3": (8, 12, (5, 3), 1, (2, 0), 1, 1),
+    "dilated": (8, 12, 3, 1, 2, 2, 1),
+    "padded beyond its reach": (8, 12, 3, 1, 3, 1, 1),
+    "two groups": (8, 12, 3, 1, 1, 1, 2),
+    "depthwise": (16, 16, 5, 1, 2, 1, 16),
+    "strided": (8, 12, 3, 2, 1, 1, 1),
+    "strided depthwise": (16, 16, 3, 2, 1, 1, 16),
+    "of a picture": (3, 16, 7, 2, 3, 1, 1),
+    "of a picture, dilated": (3, 16, 3, 1, 2, 2, 1),
+}
+# What rounding may make of sums of some hundred products, relative to the largest value.
+TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2}
+
+
+def pair(value):
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def made(window, dtype, ceiling, owns_gradient=False, sizes=None):
+    """A `Convolve`, and its convolution without the activation in double precision."""
+    ins, outs, kernel, stride, pad, dilation, groups = window
+    torch.manual_seed(1)
+    weight = torch.randn(outs, ins // groups, *pair(kernel)).to(dtype)
+    bias = torch.randn(outs).to(dtype)
+    places = pair(stride), pair(pad), pair(dilation), groups
+
+    def plain(x):
+        return F.conv2d(x, weight.double(), bias.double(), *places)
+
+    return Convolve(weight, bias, (pair(kernel), *places), ceiling, sizes or [outs], owns_gradient), plain
+
+
+def assert_near(found, wanted, dtype, largest=None):
+    assert found.dtype == dtype
+    assert (found.double() - wanted).abs().max() <= TOLERANCES[dtype] * (largest or wanted.abs().max())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("ceiling", [None, math.inf, 3.0])
+@pytest.mark.parametrize("window", WINDOWS.values(), ids=WINDOWS)
+def test_values_and_derivatives_are_those_of_pytorch(window, ceiling, dtype):
+    """At sizes that go up and down, since the weights' layout is chosen by the size."""
+    convolve, plain = made(window, dtype, ceiling)
+    for height, width in ((9, 11), (40, 33), (41, 33), (9, 12)):
+        x = torch.randn(1, window[0], height, width).to(dtype)
+        mine, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
+        (y,), before = convolve(mine), plain(theirs)
+        found, wanted = y.detach(), before.detach()
+        assert_near(found, wanted if ceiling is None else wanted.clamp(0, ceiling), dtype, wanted.abs().max())
+        # Which gradients pass an activation is decided by the values that were found, rounded as they are.
+        passing = torch.ones_like(found) if ceiling is None else (found > 0) & (found < ceiling)
+        direction = torch.randn(y.shape).to(dtype)
+        torch.autograd.backward(y, direction)
+        torch.autograd.backward(before, direction.double() * passing)
+        assert_near(mine.grad, theirs.grad, dtype)
+
+
+@pytest.mark.parametrize("owns", [True, False])
+def test_only_a_gradient_of_its_own_is_overwritten(owns):
+    convolve, _ = made(WINDOWS["3x3"], torch.float32, math.inf, owns)
+    x = torch.randn(1, 8, 9, 11, requires_grad=True)
+    (y,) = convolve(x)
+    gradient = torch.randn(y.shape).contiguous(memory_format=torch.channels_last)
+    before = gradient.clone()
+    convolve.backward((gradient,), x.detach(), y.detach())
+    assert torch.equal(gradient, before) != owns
+
+
+def test_a_gradient_that_is_spread_out_is_left_alone():
+    """One number for a whole channel, as a global mean gives it, cannot hold what passes the activation."""
+    results = []
+    for owns in (True, False):
+        convolve, _ = made(WINDOWS["3x3"], torch.float32, math.inf, owns)
+        torch.manual_seed(0)
+        x = torch.randn(1, 8, 9, 11, requires_grad=True)
+        results.append(torch.autograd.grad(convolve(x)[0].mean((2, 3)).sum(), x)[0])
+    assert torch.equal(*results)
+
+
+def test_outputs_side_by_side_are_split_and_their_gradients_joined():
+    convolve, plain = made(WINDOWS["1x1"], torch.float32, math.inf, sizes=[5, 20, 7])
+    x = torch.randn(1, 16, 9, 11, requires_grad=True)
+    outputs = convolve(x)
+    assert [y.shape[1] for y in outputs] == [5, 20, 7]
+    directions = [torch.randn(y.shape) for y in outputs]
+    torch.autograd.backward(outputs, directions)
+    twin = x.detach().double().requires_grad_()
+    torch.autograd.backward(plain(twin).clamp(0), torch.cat(directions, 1).double())
+    assert_near(x.grad, twin.grad, torch.float32)
