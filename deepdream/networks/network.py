@@ -181,9 +181,10 @@ class Network(ABC):
         plan, target = self._plan(layer)
         values = {self._first_input: x}
         for step, last_use in plan:
-            function = self._function(step, x.device, x.dtype)
+            inputs = [values[number] for number in step.inputs]
+            function = self._function(step, x.device, inputs[0].dtype if inputs else x.dtype)
             try:
-                tops = function(*(values[number] for number in step.inputs))
+                tops = function(*inputs)
             except _BREAKDOWNS as error:
                 raise _failure(step.layer, error) from error
             tops = tops if isinstance(tops, tuple) else (tops,)

@@ -20,10 +20,14 @@ class Convolve:
 
     ``window``: (kernel, stride, pad, dilation, groups). ``ceiling``: None for no activation, infinity for a
     ReLU, c for a ReLU that stops at c. ``sizes``: channels of each output. ``owns_gradient``: the gradient that
-    comes back may be overwritten. Returns a tuple of tensors.
+    comes back may be overwritten. ``dtype``: the type in which it computes; bfloat16 not where the picture itself
+    comes in, whose grey levels it would round. Returns a tuple of tensors.
     """
 
-    def __init__(self, weight, bias, window, ceiling, sizes, owns_gradient):
+    def __init__(self, weight, bias, window, ceiling, sizes, owns_gradient, dtype):
+        few = weight.shape[1] <= FEW_CHANNELS and window[4] == 1
+        self._dtype = torch.float32 if few and dtype == torch.bfloat16 else dtype
+        weight, bias = weight.to(self._dtype), bias.to(self._dtype)
         self._weight = weight.contiguous(memory_format=CHANNELS_LAST)
         self._window, self._ceiling, self._sizes = window, ceiling, sizes
         self._owns_gradient = owns_gradient and len(sizes) == 1
@@ -31,7 +35,7 @@ class Convolve:
         self._forward = Product(lambda: weight, bias, stride, pad, dilation, groups, ceiling)
         self._phases = self._turned = None
         reach = [d * (k - 1) for k, d in zip(kernel, dilation)]
-        if weight.shape[1] <= FEW_CHANNELS and groups == 1 and dilation == (1, 1):
+        if few and dilation == (1, 1):
             self._phases = Product(lambda: _phases(weight, window))
         elif stride == (1, 1) and all(p <= r for p, r in zip(pad, reach)):
             margin = tuple(r - p for r, p in zip(reach, pad))
@@ -39,7 +43,12 @@ class Convolve:
 
     def __call__(self, x):
         # One of several outputs side by side is a slice; both directions want it on its own.
-        return _Differentiated.apply(x.contiguous(memory_format=CHANNELS_LAST), self)
+        return _Differentiated.apply(x.to(self._dtype).contiguous(memory_format=CHANNELS_LAST), self)
+
+    @property
+    def has_activation(self):
+        """Whether `backward` needs the values."""
+        return self._ceiling is not None
 
     def forward(self, x):
         """The activated convolution, all outputs in one tensor."""
@@ -49,25 +58,24 @@ class Convolve:
         """The outputs that lie side by side in ``y``."""
         return y.split(self._sizes, 1) if len(self._sizes) > 1 else (y,)
 
-    def backward(self, gradients, x, y):
-        """The derivative by ``x`` from those by the outputs; ``y`` is what `forward` gave."""
+    def backward(self, gradients, y, shape):
+        """The derivative by the input, of ``shape``, from those by the outputs; ``y`` is what `forward` gave."""
         gradient = self._before_activation(gradients, y)
         if self._phases is not None:
-            return _by_phases(gradient, self._phases, self._window, x.shape[2:])
-        if self._turned is not None:
-            return self._turned(gradient.contiguous(memory_format=CHANNELS_LAST))
-        return self._strided_back(gradient, x)
+            return _by_phases(gradient, self._phases, self._window, shape[2:])
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
+        return self._strided_back(gradient, shape) if self._turned is None else self._turned(gradient)
 
-    def _strided_back(self, gradient, x):
+    def _strided_back(self, gradient, shape):
         _, stride, pad, dilation, groups = self._window
         # In bfloat16 oneDNN takes 7 to 12 times as long over the derivative of a depthwise convolution that strides.
-        dtype = torch.float32 if groups > 1 and x.dtype == torch.bfloat16 else x.dtype
-        operands = (tensor.to(dtype, memory_format=CHANNELS_LAST) for tensor in (gradient, x, self._weight))
+        dtype = torch.float32 if groups > 1 and self._dtype == torch.bfloat16 else self._dtype
+        operands = gradient.to(dtype), _unfilled(shape, gradient, dtype), self._weight.to(dtype)
         only_input = True, False, False
         dx = torch.ops.aten.convolution_backward(
             *operands, None, stride, pad, dilation, False, (0, 0), groups, only_input
         )[0]
-        return dx.to(x.dtype)
+        return dx.to(self._dtype)
 
     def _before_activation(self, gradients, y):
         """The derivative by the convolution's value, side by side, from those by the activated outputs."""
@@ -87,13 +95,13 @@ class _Differentiated(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, convolve):
         y = convolve.forward(x)
-        ctx.convolve = convolve
-        ctx.save_for_backward(x, y)
+        ctx.convolve, ctx.shape = convolve, x.shape
+        ctx.save_for_backward(y if convolve.has_activation else None)
         return convolve.split(y)
 
     @staticmethod
     def backward(ctx, *gradients):
-        return ctx.convolve.backward(gradients, *ctx.saved_tensors), None
+        return ctx.convolve.backward(gradients, *ctx.saved_tensors, ctx.shape), None
 
 
 class Product:
@@ -128,6 +136,11 @@ class Product:
         if self._ceiling is None:
             return "none", [], ""
         return ("relu", [], "") if self._ceiling == math.inf else ("hardtanh", [0.0, self._ceiling], "")
+
+
+def _unfilled(shape, like, dtype):
+    """Stands in for an input of which only the shape is asked."""
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=CHANNELS_LAST)
 
 
 def _turned(weight, groups):

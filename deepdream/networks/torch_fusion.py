@@ -44,11 +44,12 @@ class Convolution:
 
     def build(self, device, dtype):
         """What computes it on ``device`` in ``dtype``: a function of a tensor (1, c, h, w) to the tuple of outputs."""
-        parts = [convolution_parameters(layer, Weights(layer, device, dtype)) for layer in self.layers]
+        stored = torch.promote_types(dtype, torch.float32)
+        parts = [convolution_parameters(layer, Weights(layer, device, stored)) for layer in self.layers]
         sizes = [len(weight) for weight, _, _ in parts]
         weight = torch.cat([weight for weight, _, _ in parts])
         bias = torch.cat([weight.new_zeros(len(weight)) if bias is None else bias for weight, bias, _ in parts])
-        return Convolve(weight, bias, parts[0][2], self.ceiling, sizes, self.owns_gradient)
+        return Convolve(weight, bias, parts[0][2], self.ceiling, sizes, self.owns_gradient, dtype)
 
 
 def fuse(steps, target):

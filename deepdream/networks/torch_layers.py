@@ -239,13 +239,14 @@ def lrn(layer, weights):
     def across(x):
         x = x.contiguous(memory_format=torch.channels_last)
         channels = x.shape[1]
-        if (channels, x.device) not in bands:
+        key = channels, x.dtype, x.device
+        if key not in bands:
             ones = torch.full((channels, channels), p.alpha / p.local_size, dtype=x.dtype, device=x.device)
             band = ones.triu(-reach).tril(reach)[:, :, None, None]
             k = torch.full((channels,), p.k, dtype=x.dtype, device=x.device)
             crossed = Product(lambda: -2 * p.beta * band)
-            bands[channels, x.device] = Product(lambda: band, k), crossed
-        return _AcrossChannels.apply(x, *bands[channels, x.device], p.beta)
+            bands[key] = Product(lambda: band, k), crossed
+        return _AcrossChannels.apply(x, *bands[key], p.beta)
 
     return across
 

@@ -3,14 +3,19 @@
 import torch
 
 from deepdream.networks.network import Network, is_out_of_memory, out_of_memory
-from deepdream.networks.torch_fusion import fuse
+from deepdream.networks.torch_fusion import Convolution, fuse
 
 
 class TorchNetwork(Network):
-    """The network interface on PyTorch. ``precision``: the name of the type in which the layers compute."""
+    """The network interface on PyTorch.
+
+    ``precision``: the name of the type in which the convolutions compute. With bfloat16 the first one, that of the
+    picture, and all that is before it stay in float32; what follows a convolution takes its values as they come.
+    """
 
     def __init__(self, model, mean, loop, device="cpu", precision="float32"):
         super().__init__(model, mean, loop, device)
+        self.precision = precision
         self._dtype = getattr(torch, precision)
 
     def activations(self, picture, layer):
@@ -22,7 +27,7 @@ class TorchNetwork(Network):
         """As `Network.gradient` tells."""
         x = self._input(picture, layer).requires_grad_()
         top = self._forward(x, layer)
-        direction = objective(top[0].detach().to(picture.dtype)).to(self._dtype)
+        direction = objective(top[0].detach().to(picture.dtype)).to(top.dtype)
         try:
             return torch.autograd.grad(top, x, direction[None])[0][0].to(picture.dtype)
         except (RuntimeError, MemoryError) as error:
@@ -32,7 +37,11 @@ class TorchNetwork(Network):
 
     def _input(self, picture, layer):
         self.check_size(layer, picture.shape[1:])
-        return picture[None].to(self._dtype).contiguous(memory_format=torch.channels_last)
+        dtype = torch.promote_types(self._dtype, torch.float32)
+        return picture[None].to(dtype).contiguous(memory_format=torch.channels_last)
+
+    def _function(self, step, device, dtype):
+        return super()._function(step, device, self._dtype if isinstance(step, Convolution) else dtype)
 
     def _select(self, layer):
         steps, target = super()._select(layer)
