@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from deepdream.errors import DreamError, UsageError
-from deepdream.networks import ENGINES
+from deepdream.networks import ENGINES, PRECISIONS
 from deepdream.options import (
     BLEND_STATIC,
     CUSTOM_LOOP,
@@ -103,6 +103,10 @@ def _add_network_options(group):
         "-m", "--model_name", metavar="NAME", help="its caffemodel, with or without the ending (default: the only one)"
     )
     group.add_argument("--engine", choices=ENGINES, help=f"what runs the network (default: {ENGINES[0]})")
+    group.add_argument(
+        "--precision", choices=PRECISIONS,
+        help=f"in what the convolutions compute; bfloat16 is faster and rounds more (default: {PRECISIONS[0]})",
+    )  # fmt: skip
     group.add_argument(
         "-gpu", "--gpu", type=int, choices=(0, 1), help="0 CPU, 1 GPU (default: 1 where there is a GPU)"
     )
@@ -507,7 +511,8 @@ def _load_network(given, screen, options):
     from deepdream.networks import load_network, resolve_layers
 
     gpu = given.gpu and bool(given.gpu)
-    network = load_network(given.model_path, given.model_name, gpu, given.engine or ENGINES[0], screen.tell)
+    engine, precision = given.engine or ENGINES[0], given.precision or PRECISIONS[0]
+    network = load_network(given.model_path, given.model_name, gpu, engine, screen.tell, precision)
     return network, resolve_layers(network, options.dream.layers, screen.tell)
 
 

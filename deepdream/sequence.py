@@ -186,6 +186,7 @@ def _settings(frames, network, layers, options):
         "--image_type": frames.image_type,
         "network": network.digest,
         "--gpu": network.device.type,  # rounds otherwise, so frames of both would not be those of one run
+        "--precision": network.precision,
         "--layers": list(layers),
         "--octaves": dream.octaves,
         "--octavescale": dream.octave_scale,

@@ -1,7 +1,8 @@
 """Networks to dream with: found, loaded, and offered through one interface whatever engine runs them.
 
 A network has ``name``, ``layers`` (names in order), ``loop`` (the layers of its customloop), ``mean``
-((3, 1, 1), BGR), ``device``, ``input_size`` ((h, w) or None), ``digest`` (of its files), and
+((3, 1, 1), BGR), ``device``, ``precision`` (one of `PRECISIONS`), ``input_size`` ((h, w) or None), ``digest`` (of
+its files), and
 ``gradient(picture, layer, objective)``, ``activations(picture, layer)``, ``shape(layer, size)`` and
 ``check_size(layer, size)`` as `network.Network` tells them.
 """
@@ -19,6 +20,7 @@ from deepdream.errors import ModelError
 from deepdream.options import CUSTOM_LOOP
 
 ENGINES = ("torch", "caffe")
+PRECISIONS = ("float32", "bfloat16")
 GOOGLENET = "bvlc_googlenet"
 MEAN_FILES = ("mean.npy", "mean.binaryproto")
 LOOP_FILE = "customloop.txt"
@@ -28,13 +30,13 @@ _TEMPORARY = ExitStack()
 atexit.register(_TEMPORARY.close)
 
 
-def load_network(model_path=None, model_name=None, gpu=None, engine="torch", tell=print):
+def load_network(model_path=None, model_name=None, gpu=None, engine="torch", tell=print, precision="float32"):
     """Find a Caffe model and load it into an engine.
 
     ``model_path``: its directory, or None for the first of the usual places, else the embedded default.
     ``model_name``: its caffemodel, with or without the ending. ``gpu``: True, False, or None for one where
-    there is one. ``engine``: one of `ENGINES`. ``tell`` gets a line for the user where something other than
-    asked for is used. Raises `ModelError` where the model cannot be had.
+    there is one. ``engine``: one of `ENGINES`; ``precision``: one of `PRECISIONS`. ``tell`` gets a line for the user
+    where something other than asked for is used. Raises `ModelError` where the model cannot be had.
     """
     from deepdream.networks.caffemodel import load_model
 
@@ -43,20 +45,23 @@ def load_network(model_path=None, model_name=None, gpu=None, engine="torch", tel
     known_mean, known_loop = _known(model)
     mean, loop = known_mean if mean is None else mean, loop or known_loop
     if engine == "caffe":
-        network = _caffe_network(model, prototxt, caffemodel, mean, loop, gpu, tell)
+        network = _caffe_network(model, prototxt, caffemodel, mean, loop, gpu, precision, tell)
     else:
         from deepdream.networks.torch_network import TorchNetwork
 
-        network = TorchNetwork(model, mean, loop, _device(gpu, tell))
+        device = _device(gpu, tell)
+        network = TorchNetwork(model, mean, loop, device, _precision(precision, device, tell))
     network.digest = _digest(prototxt, caffemodel, network.mean, engine)
     return network
 
 
-def _caffe_network(model, prototxt, caffemodel, mean, loop, gpu, tell):
+def _caffe_network(model, prototxt, caffemodel, mean, loop, gpu, precision, tell):
     from deepdream.networks.caffe_network import CaffeNetwork
 
     if gpu:
         tell("--gpu 1: Caffe is used on the CPU only; dreaming on the CPU")
+    if precision != CaffeNetwork.precision:
+        tell(f"--precision {precision}: Caffe computes in {CaffeNetwork.precision} only; so does this dream")
     return CaffeNetwork(model, prototxt, caffemodel, mean, loop)
 
 
@@ -181,6 +186,19 @@ def _device(gpu, tell):
     if gpu:
         tell("--gpu 1: no GPU that PyTorch can use was found; dreaming on the CPU")
     return torch.device("cpu")
+
+
+def _precision(name, device, tell):
+    """``name``, or float32 where the device has no arithmetic of that type and would be slower for it."""
+    import torch
+
+    if name == "bfloat16" and device.type == "cpu":
+        has = any(able for feature, able in torch.cpu.get_capabilities().items() if feature.endswith("bf16"))
+    else:
+        has = name == "float32" or device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if not has:
+        tell(f"--precision {name}: this {device.type.upper()} has no such arithmetic; dreaming in float32")
+    return name if has else "float32"
 
 
 def _digest(prototxt, caffemodel, mean, engine):

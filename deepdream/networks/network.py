@@ -77,6 +77,8 @@ class Network(ABC):
     ever computed is the picture's.
     """
 
+    precision = "float32"
+
     def __init__(self, model, mean, loop, device="cpu"):
         self.name = model.name
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device).reshape(3, 1, 1)

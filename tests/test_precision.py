@@ -1,0 +1,77 @@
+"""--precision: what bfloat16 changes, and where it is not to be had."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from deepdream import ascent, objectives
+from deepdream.networks import PRECISIONS, load_network
+from deepdream.options import DivideOptions, DreamOptions
+from deepdream.networks.torch_network import TorchNetwork
+from test_command_line import environment, frames, run  # noqa: F401
+
+LAYER = "block_9/output"
+HAS = any(able for feature, able in torch.cpu.get_capabilities().items() if feature.endswith("bf16"))
+
+
+def rounded(network):
+    """The same network in bfloat16, whether this machine is fast at it or not."""
+    twin = object.__new__(TorchNetwork)
+    twin.__dict__.update(network.__dict__, precision="bfloat16", _dtype=torch.bfloat16, _built={}, _plans={})
+    return twin
+
+
+def test_dreams_in_bfloat16_are_as_strong_and_move_the_layer_as_much(default_network, photograph):
+    """In the mean over four: one dream moves it some percent more or less than the next of another seed."""
+    options = DreamOptions(octaves=3, iterations=8)
+    values, strengths = ([], []), ([], [])
+    for name, seed in (("chelsea.png", 0), ("chelsea.png", 1), ("coffee.png", 0), ("coffee.png", 1)):
+        picture = np.uint8(photograph(name, (160, 240)))
+        for kind, network in enumerate((default_network, rounded(default_network))):
+            rng = np.random.default_rng(seed)
+            dream = ascent.dream(picture, network, LAYER, options, DivideOptions(), objectives.l2, rng)
+            seen = default_network.activations(ascent.to_network(dream, default_network), LAYER)
+            values[kind].append(float(seen.square().mean()))
+            strengths[kind].append(np.abs(np.float32(dream) - picture).mean())
+    assert values[0] != values[1]
+    assert np.mean(values[1]) == pytest.approx(np.mean(values[0]), rel=0.05)
+    assert np.mean(strengths[1]) == pytest.approx(np.mean(strengths[0]), rel=0.02)
+
+
+def test_grey_levels_are_not_rounded_before_the_first_convolution(default_network, photograph):
+    """In bfloat16 a level near 130 would be one of every half or whole number only."""
+    picture = ascent.to_network(photograph("chelsea.png", (96, 64)), default_network)
+    exact, close = (net.activations(picture, "stem") for net in (default_network, rounded(default_network)))
+    assert torch.equal(exact, close)
+
+
+def test_the_manifest_keeps_the_precision_apart(run, frames, tmp_path):  # noqa: F811
+    command = ["-i", "Input", "-o", "Output", "-l", "block_1/output", "-oct", "1", "-itr", "1"]
+    assert run(*command, "--precision", "bfloat16").returncode == 0
+    kept = json.loads((tmp_path / "Output" / "render.json").read_text())["--precision"]
+    assert kept == ("bfloat16" if HAS else "float32")
+    again = run(*command)
+    assert again.returncode == (2 if HAS else 0)
+    assert ("--precision" in again.stderr) == HAS
+
+
+@pytest.mark.parametrize("able, precision, lines", [(True, "bfloat16", 0), (False, "float32", 1)])
+def test_a_cpu_without_bfloat16_is_told(small_folder, monkeypatch, able, precision, lines):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": able})
+    told = []
+    network = load_network(small_folder, gpu=False, tell=told.append, precision="bfloat16")
+    assert network.precision == precision
+    assert len(told) == lines and all("--precision bfloat16" in line for line in told)
+
+
+def test_caffe_computes_in_float32_and_says_so(small_folder):
+    pytest.importorskip("caffe.proto", reason="NO REAL CAFFE HERE; scripts/build_caffe.sh builds it")
+    told = []
+    network = load_network(small_folder, engine="caffe", tell=told.append, precision="bfloat16")
+    assert network.precision == "float32" and len(told) == 1
+
+
+def test_float32_is_what_is_taken(small_network):
+    assert small_network.precision == PRECISIONS[0] == "float32"
