@@ -253,6 +253,64 @@ def test_fused_layers_compute_what_each_would_alone(tmp_path, monkeypatch, kerne
         torch.testing.assert_close(fused, alone, rtol=1e-10, atol=1e-12)
 
 
+NORMALISED = """
+name: "normalised" input: "data" input_shape { dim: 1 dim: 3 dim: 24 dim: 30 }
+layer { name: "a" type: "Convolution" bottom: "data" top: "a"
+        convolution_param { num_output: 8 kernel_size: 3 bias_term: false } }
+layer { name: "a/bn" type: "BatchNorm" bottom: "a" top: "a" batch_norm_param { eps: 0.01 } }
+layer { name: "a/scale" type: "Scale" bottom: "a" top: "a" scale_param { bias_term: true } }
+layer { name: "a/relu" type: "ReLU" bottom: "a" top: "a" }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 4 kernel_size: 1 } }
+layer { name: "b/bn" type: "BatchNorm" bottom: "b" top: "b" }
+layer { name: "c" type: "Convolution" bottom: "a" top: "c" convolution_param { num_output: 4 kernel_size: 1 } }
+layer { name: "c/scale" type: "Scale" bottom: "c" top: "c" }
+layer { name: "d" type: "Convolution" bottom: "a" top: "d" convolution_param { num_output: 4 kernel_size: 1 } }
+layer { name: "d/bn" type: "BatchNorm" bottom: "d" top: "d/bn" batch_norm_param { use_global_stats: false } }
+layer { name: "e/scale" type: "Scale" bottom: "d" bottom: "c" top: "e" scale_param { axis: 0 } }
+layer { name: "all" type: "Concat" bottom: "b" bottom: "c" bottom: "d/bn" bottom: "e" top: "all" }
+"""
+
+
+def normalised_model(folder):
+    rng = np.random.default_rng(3)
+
+    def numbers(*shapes):
+        return [np.float32(rng.uniform(0.5, 1.5, shape)) for shape in shapes]
+
+    blobs = {name: arrays for name, arrays in random_blobs(NORMALISED, (24, 30)).items()}
+    blobs |= {"a/bn": numbers(8, 8, 1), "a/scale": numbers(8, 8), "b/bn": numbers(4, 4, 1), "c/scale": numbers(4)}
+    return load_model(*write_model(folder, NORMALISED, blobs))
+
+
+@pytest.mark.parametrize("layer", ["a", "a/bn", "a/scale", "a/relu", "b", "b/bn", "c/scale", "d/bn", "e/scale", "all"])
+def test_normalising_layers_worked_into_the_weights_compute_the_same(tmp_path, monkeypatch, layer):
+    model = normalised_model(tmp_path)
+    picture = random_picture(23, 31).double() / 100
+    results = []
+    for fusing in (True, False):
+        if not fusing:
+            monkeypatch.setattr(torch_network, "fuse", lambda steps, target: steps)
+        network = TorchNetwork(model, mean=(104, 116, 122), loop=(), precision="float64")
+        results.append((network.activations(picture, layer), network.gradient(picture, layer, objectives.l2)))
+    for fused, alone in zip(*results):
+        torch.testing.assert_close(fused, alone, rtol=1e-9, atol=1e-11)
+
+
+def test_normalising_layers_are_steps_no_more(tmp_path):
+    """b, c and d, side by side; what normalises by its own values, or by another layer's, stays."""
+    steps, _ = network_of(normalised_model(tmp_path))._select("all")
+    assert [step.layer.name for step in steps] == ["a", "b", "d/bn", "e/scale", "all"]
+
+
+def test_a_scale_of_another_number_of_channels_is_refused(tmp_path):
+    text = NORMALISED[: NORMALISED.index('layer { name: "a/relu"')]
+    blobs = random_blobs(text, (24, 30)) | {"a/bn": [np.ones(n, np.float32) for n in (8, 8, 1)]}
+    blobs["a/scale"] = [np.ones(5, np.float32), np.ones(5, np.float32)]
+    network = network_of(load_model(*write_model(tmp_path, text, blobs)))
+    with pytest.raises(ModelError, match="a/scale .Scale. scales 5 channels of 8"):
+        network.activations(random_picture(24, 30), "a/scale")
+
+
 def test_fusion_leaves_few_steps(googlenet, default_network):
     """An inception module is a pooling, a concatenation and four convolutions: 1x1 together, pooled, 3x3 and 5x5."""
     steps, _ = googlenet._select("inception_3a/output")

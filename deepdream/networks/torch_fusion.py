@@ -1,8 +1,9 @@
 """Layers that run faster together: a peephole pass over the steps that a target needs.
 
-Three things are recognised, each where nothing else looks at the values in between:
+Four things are recognised, each where nothing else looks at the values in between:
 
 - a convolution followed by a ReLU: one call, which keeps what the derivative needs and nothing else;
+- a BatchNorm and a Scale between the two: part of the convolution's weights;
 - that, followed by the Power, ReLU and Power that make it min(x, c): one call as well;
 - 1x1 convolutions that read one value (the branches of an inception module): one convolution, whose
   derivative is one convolution too, instead of several and their sum.
@@ -14,21 +15,30 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from deepdream.errors import ModelError
 from deepdream.networks.torch_convolution import Convolve
-from deepdream.networks.torch_layers import CONVOLUTIONS, Weights, convolution_parameters
+from deepdream.networks.torch_layers import (
+    CONVOLUTIONS,
+    Weights,
+    channel_scale,
+    convolution_parameters,
+    scales_channels,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
     """A step that stands for several: convolutions of one input, side by side, and the activation after them.
 
-    ``ceiling``: None for no activation, infinity for a ReLU, c for a ReLU that stops at c. ``owns_gradient``: the
-    gradient that comes back to it is used nowhere else.
+    ``scales``: for each of ``layers`` the BatchNorm and Scale layers that belong to it. ``ceiling``: None for no
+    activation, infinity for a ReLU, c for a ReLU that stops at c. ``owns_gradient``: the gradient that comes back
+    to it is used nowhere else.
     """
 
     layers: tuple
     inputs: tuple
     outputs: tuple
+    scales: tuple = ((),)
     ceiling: float | None = None
     owns_gradient: bool = False
 
@@ -45,11 +55,25 @@ class Convolution:
     def build(self, device, dtype):
         """What computes it on ``device`` in ``dtype``: a function of a tensor (1, c, h, w) to the tuple of outputs."""
         stored = torch.promote_types(dtype, torch.float32)
-        parts = [convolution_parameters(layer, Weights(layer, device, stored)) for layer in self.layers]
-        sizes = [len(weight) for weight, _, _ in parts]
-        weight = torch.cat([weight for weight, _, _ in parts])
-        bias = torch.cat([weight.new_zeros(len(weight)) if bias is None else bias for weight, bias, _ in parts])
-        return Convolve(weight, bias, parts[0][2], self.ceiling, sizes, self.owns_gradient, dtype)
+        parts = [
+            _parameters(layer, scales, device, stored) for layer, scales in zip(self.layers, self.scales)
+        ]
+        weights, biases, windows = zip(*parts)
+        sizes = [len(bias) for bias in biases]
+        weight, bias = torch.cat(weights), torch.cat(biases)
+        return Convolve(weight, bias, windows[0], self.ceiling, sizes, self.owns_gradient, dtype)
+
+
+def _parameters(layer, scales, device, dtype):
+    """(weight, bias, window) of a convolution, the layers that scale its channels worked in."""
+    weight, bias, window = convolution_parameters(layer, Weights(layer, device, dtype))
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    for scale in scales:
+        factor, shift = channel_scale(scale, Weights(scale, device, dtype))
+        if len(factor) != len(bias):
+            raise ModelError(f"layer {scale.name} ({scale.type}) scales {len(factor)} channels of {len(bias)}")
+        weight, bias = weight * factor[:, None, None, None], bias * factor + shift
+    return weight, bias, window
 
 
 def fuse(steps, target):
@@ -76,18 +100,23 @@ def _with_activation(step, uses, readers):
         reader = readers.get(number)
         return reader if uses[number] == 1 and reader is not None and reader.layer.type == type_name else None
 
-    whole = Convolution((step.layer,), step.inputs, step.outputs)
-    relu = next_of(step, "ReLU")
+    scales, last = [], step
+    while (reader := next_of(last, "BatchNorm") or next_of(last, "Scale")) and scales_channels(reader.layer):
+        scales.append(reader)
+        last = reader
+    own = tuple(reader.layer for reader in scales)
+    whole = Convolution((step.layer,), step.inputs, last.outputs, (own,))
+    relu = next_of(last, "ReLU")
     if relu is None or relu.layer.parameters.relu_param.negative_slope:
-        return whole, ()
+        return whole, scales
     whole = replace(whole, outputs=relu.outputs, ceiling=math.inf)
     flip = next_of(relu, "Power")
     second = flip and next_of(flip, "ReLU")
     back = second and next_of(second, "Power")
     if not back or second.layer.parameters.relu_param.negative_slope or not _flips_alike(flip, back):
-        return whole, (relu,)
+        return whole, (*scales, relu)
     ceiling = flip.layer.parameters.power_param.shift
-    return replace(whole, outputs=back.outputs, ceiling=ceiling), (relu, flip, second, back)
+    return replace(whole, outputs=back.outputs, ceiling=ceiling), (*scales, relu, flip, second, back)
 
 
 def _flips_alike(first, second):
@@ -110,7 +139,8 @@ def _side_by_side(steps):
     for group in groups.values():
         layers = tuple(step.layers[0] for step in group)
         outputs = tuple(step.outputs[0] for step in group)
-        joined.update(dict.fromkeys(outputs, replace(group[0], layers=layers, outputs=outputs)))
+        scales = tuple(step.scales[0] for step in group)
+        joined.update(dict.fromkeys(outputs, replace(group[0], layers=layers, outputs=outputs, scales=scales)))
     return list(dict.fromkeys(joined.get(step.outputs[0], step) if step.outputs else step for step in steps))
 
 

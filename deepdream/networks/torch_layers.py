@@ -322,15 +322,44 @@ def log(layer, weights):
 @layer_type("BatchNorm")
 def batch_norm(layer, weights):
     p = layer.parameters.batch_norm_param
-    training = layer.parameters.HasField("phase") and layer.parameters.phase == pb.TRAIN
-    if not (p.use_global_stats if p.HasField("use_global_stats") else not training):
+    if not _has_statistics(layer):
         return lambda x: _normalised(x, p.eps)
-    mean, variance = weights.take(0, (-1,)), weights.take(1, (-1,))
-    # The running sums are stored with the factor they were weighted by; a factor of 0 means no statistics.
+    mean, variance = _statistics(weights)
+    return lambda x: F.batch_norm(x, mean, variance, training=False, eps=p.eps)
+
+
+def _has_statistics(layer):
+    """Whether a BatchNorm goes by the mean and variance that it stores, not by those of its input."""
+    p = layer.parameters.batch_norm_param
+    training = layer.parameters.HasField("phase") and layer.parameters.phase == pb.TRAIN
+    return p.use_global_stats if p.HasField("use_global_stats") else not training
+
+
+def _statistics(weights):
+    """(mean, variance) of each channel. The running sums are stored with the factor they were weighted by; a factor
+    of 0 means no statistics."""
     factor = weights.take(2, (1,))
     unweight = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
-    mean, variance = mean * unweight, variance * unweight
-    return lambda x: F.batch_norm(x, mean, variance, training=False, eps=p.eps)
+    return weights.take(0, (-1,)) * unweight, weights.take(1, (-1,)) * unweight
+
+
+def scales_channels(layer):
+    """Whether a layer multiplies each channel by a number of its own and adds another."""
+    if layer.type == "BatchNorm":
+        return _has_statistics(layer)
+    p = layer.parameters.scale_param
+    return layer.type == "Scale" and len(layer.bottoms) == 1 and p.axis == 1 and p.num_axes == 1
+
+
+def channel_scale(layer, weights):
+    """(factor, shift), one number a channel, of a layer that `scales_channels`."""
+    if layer.type == "BatchNorm":
+        mean, variance = _statistics(weights)
+        factor = (variance + layer.parameters.batch_norm_param.eps).rsqrt()
+        return factor, -mean * factor
+    factor = weights.take(0, (-1,))
+    shift = weights.take(1, (-1,)) if layer.parameters.scale_param.bias_term else torch.zeros_like(factor)
+    return factor, shift
 
 
 def _normalised(x, eps):
