@@ -36,7 +36,7 @@ class Convolve:
         self._phases = self._turned = None
         reach = [d * (k - 1) for k, d in zip(kernel, dilation)]
         if few and dilation == (1, 1):
-            self._phases = Product(lambda: _phases(weight, window))
+            self._phases = Product(lambda: _phases(weight, window), pad=_phase_margin(window))
         elif stride == (1, 1) and all(p <= r for p, r in zip(pad, reach)):
             margin = tuple(r - p for r, p in zip(reach, pad))
             self._turned = Product(lambda: _turned(weight, groups), None, stride, margin, dilation, groups)
@@ -176,15 +176,27 @@ def _phases(weight, window):
     return phases.flatten(0, 2)
 
 
+def _after(size, kernel, stride, pad):
+    """How many windows beyond the last one would have to be there, so that all pixels of ``size`` are covered."""
+    windows = (size + 2 * pad - kernel) // stride + 1
+    return -(-size // stride) - windows - _reach(kernel, stride, pad)[0]
+
+
+def _phase_margin(window):
+    """The padding of the convolution by `_phases` on each axis: enough before and after, whatever the size is."""
+    return tuple(
+        max(0, _reach(kernel, stride, pad)[1], *(_after(kernel + more, kernel, stride, pad) for more in range(stride)))
+        for kernel, stride, pad in zip(*window[:3])
+    )
+
+
 def _by_phases(gradient, phases, window, size):
     """The derivative by the input, of ``size`` (h, w), from that at the output and the convolution by `_phases`."""
-    (kernel, stride, pad) = window[:3]
-    margins = []
-    for axis in (1, 0):
-        first, last = _reach(kernel[axis], stride[axis], pad[axis])
-        blocks = -(-size[axis] // stride[axis])
-        margins += [last, blocks - gradient.shape[2 + axis] - first]
-    dx = phases(F.pad(gradient, margins).contiguous(memory_format=CHANNELS_LAST))
-    rows, columns = dx.shape[2:]
-    dx = dx.reshape(1, -1, *stride, rows, columns).permute(0, 1, 4, 2, 5, 3)
-    return dx.reshape(1, dx.shape[1], rows * stride[0], columns * stride[1])[:, :, : size[0], : size[1]]
+    kernel, stride, pad = window[:3]
+    dx = phases(gradient.contiguous(memory_format=CHANNELS_LAST))
+    blocks = [-(-size[axis] // stride[axis]) for axis in (0, 1)]
+    for axis, margin in enumerate(_phase_margin(window)):
+        dx = dx.narrow(2 + axis, margin - _reach(kernel[axis], stride[axis], pad[axis])[1], blocks[axis])
+    dx = dx.reshape(1, -1, *stride, *blocks).permute(0, 1, 4, 2, 5, 3)
+    dx = dx.reshape(1, dx.shape[1], blocks[0] * stride[0], blocks[1] * stride[1])
+    return dx[:, :, : size[0], : size[1]]
