@@ -355,7 +355,7 @@ def main(arguments=None):
 
 def _reason(error):
     if isinstance(error, MemoryError):
-        return f"not enough memory ({error}); dream smaller (--preview) or divide the frames (-d 3 -mw 1000 -mh 1000)"
+        return f"not enough memory ({error}); close other programs, or take smaller frames"
     if isinstance(error, OSError):  # what no room of the house has put into words
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return str(error)
@@ -436,7 +436,9 @@ def run_extract(given, screen, source, directory):
 
 def run_dream(given, screen, source, output, options, network=None):
     """Mode dream: a directory of frames into another. ``network``: what `_load_network` gave, if it is loaded."""
+    from deepdream import memory
     from deepdream.frames import PREVIEW_NAME, open_frames
+    from deepdream.networks.network import is_out_of_memory
     from deepdream.sequence import check_source, dream_frames, open_render
 
     started = time.monotonic()
@@ -450,6 +452,10 @@ def run_dream(given, screen, source, output, options, network=None):
     count = len(frames.paths)
     if 0 < len(render.todo) < count:
         screen.tell(f"going on: {count - len(render.todo)} of {count} frames are there")
+    dreamed = network, layers, render.size, options
+    shortage = render.todo and memory.warning(*dreamed)
+    if shortage:
+        screen.tell(shortage)
     with screen.bar(render.work, "dream") as bar:
 
         def on_step(number, report):
@@ -463,10 +469,15 @@ def run_dream(given, screen, source, output, options, network=None):
             if live:
                 live.show(report)
 
-        for frame in dream_frames(render, network, on_step):
-            if frame.is_cut:
-                screen.detail(f"frame {frame.number + 1}/{count}: scene cut, nothing inherited")
-            screen.detail(f"frame {frame.number + 1}/{count}: {frame.layer}, {frame.seconds:.1f} s, {frame.path}")
+        try:
+            for frame in dream_frames(render, network, on_step):
+                if frame.is_cut:
+                    screen.detail(f"frame {frame.number + 1}/{count}: scene cut, nothing inherited")
+                screen.detail(f"frame {frame.number + 1}/{count}: {frame.layer}, {frame.seconds:.1f} s, {frame.path}")
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DreamError(memory.explain(error, *dreamed)) from error
     screen.tell(f"{count} frames ({len(render.todo)} dreamed now) in {_duration(started)}: {output}")
 
 

@@ -43,8 +43,7 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
     octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale)
     detail = torch.zeros_like(octaves[-1])
     for number, base in enumerate(reversed(octaves), 1):
-        detail = resize(detail, base.shape[1:])
-        x = base + detail
+        x = base + resize(detail, base.shape[1:])
         for tile in divide(*base.shape[1:], division):
             steps = ascend(x[tile.of], network, layer, objective, options, rng, division)
             for iteration, strength in enumerate(steps, 1):
@@ -150,4 +149,4 @@ def to_network(picture, network):
 
 def to_picture(x, network):
     """The inverse of `to_network`, rounded to uint8."""
-    return (x + network.mean).flip(0).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    return (x + network.mean).round_().clamp_(0, 255).byte().flip(0).permute(1, 2, 0).cpu().numpy()

@@ -13,6 +13,10 @@ class UsageError(DreamError):
     exit_status = 2
 
 
+class OutOfMemory(DreamError):
+    """A network could not get the memory that it needs. `memory.advice` knows what would do."""
+
+
 class ModelError(UsageError):
     """A Caffe model cannot be found, read or run, or has no such layer."""
 

@@ -143,7 +143,7 @@ def inherit(previous, current, dream, options, zoom):
     carried = np.clip(current + hallucination, 0, 255)
     share = np.where(moving(back, options.threshold), options.blend_flow, options.blend_static)
     share = np.float32(share * agreement(back, forward))[..., None]
-    return Inheritance(current + share * (carried - current), np.float32(current), carried, share)
+    return Inheritance(current + share * (carried - current), current, carried, share)
 
 
 def estimate_fine_flow(frame, other):

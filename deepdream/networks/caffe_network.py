@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from deepdream.errors import DreamError, ModelError
+from deepdream.errors import DreamError, ModelError, OutOfMemory
 from deepdream.networks import caffe_child
 from deepdream.networks.network import DEFAULT_INPUT_SIZE, Network, UnknownType
 
@@ -102,7 +102,7 @@ class _Process:
                     f"Caffe is not installed ({result}): scripts/build_caffe.sh builds it, and --engine torch does "
                     "without"
                 )
-            raise (DreamError if result.startswith("MemoryError") else ModelError)(f"Caffe failed at {what}: {result}")
+            raise (OutOfMemory if result.startswith("MemoryError") else ModelError)(f"Caffe failed at {what}: {result}")
         return result
 
     def _death(self, what):
@@ -117,7 +117,7 @@ class _Process:
             reason = signal.Signals(-status).name if status < 0 else f"exit status {status}"
             return DreamError(f"Caffe failed at {what}: its process ended with {reason}")
         reason = (_PROTOBUF.search(log) or fatal)[1]
-        kind = DreamError if "allocation" in reason else ModelError
+        kind = OutOfMemory if "allocation" in reason else ModelError
         return kind(f"Caffe refuses {what}: {reason}")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.overrides import TorchFunctionMode
 
-from deepdream.errors import DreamError, ModelError, PictureTooSmall
+from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall
 from deepdream.networks.caffemodel import DATA_TYPES, Layer
 from deepdream.networks.torch_layers import LAYER_TYPES, Weights
 
@@ -107,6 +107,13 @@ class Network(ABC):
 
         ``objective`` maps the activations (c, h', w') to the objective's gradient there.
         """
+
+    def memory(self, layer, size):
+        """How many bytes `gradient` holds at its peak for a picture of ``size`` (h, w), beside the weights.
+
+        None where the engine cannot tell. Raises as `activations` does.
+        """
+        return None
 
     def shape(self, layer, size):
         """The shape (c, h', w') of a layer's activations for a picture of ``size`` (h, w); nothing is computed.
@@ -256,7 +263,7 @@ class Network(ABC):
 
 def _failure(layer, error):
     """The error of a layer's function as one of ours."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     if isinstance(error, _OutOfProportion):
         return ModelError(f"layer {layer.name} ({layer.type}) asks for too much: {reason}")
     if is_out_of_memory(error):
@@ -265,17 +272,19 @@ def _failure(layer, error):
 
 
 def is_out_of_memory(error):
-    """Whether an error of PyTorch's says that memory, the CPU's or the GPU's, does not suffice."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+    """Whether an error says that memory does not suffice: ours, NumPy's, PyTorch's of any device, OpenCV's."""
+    known = isinstance(error, (OutOfMemory, torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error) for words in ("allocate memory", "Insufficient memory"))
 
 
 def out_of_memory(layer, error):
-    """The `DreamError` for that, which tells what to do."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return DreamError(
-        f"not enough memory at layer {layer} ({reason}); divide the frames (-d 3 -mw 1000 -mh 1000, or smaller), "
-        "or dream smaller (--preview)"
-    )
+    """The `OutOfMemory` for that."""
+    return OutOfMemory(f"not enough memory at layer {layer} ({first_line(error)})")
+
+
+def first_line(error):
+    """What an error says, in one line; its kind where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _trace(model):

@@ -60,7 +60,7 @@ class Weights:
                 f"has {' x '.join(map(str, layer.blobs[number].shape))}; do they belong together?"
             ) from None
         if torch.device(self._device).type == "meta":
-            return torch.empty(blob.shape, device="meta")
+            return torch.empty(blob.shape, dtype=self._dtype, device="meta")
         tensor = torch.from_numpy(np.array(blob)).to(self._device, self._dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 

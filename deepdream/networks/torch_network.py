@@ -3,6 +3,7 @@
 import torch
 
 from deepdream.networks.network import Network, is_out_of_memory, out_of_memory
+from deepdream.networks.peak import PeakMemory
 from deepdream.networks.torch_fusion import Convolution, fuse
 
 
@@ -34,6 +35,13 @@ class TorchNetwork(Network):
             if is_out_of_memory(error):
                 raise out_of_memory(layer, error) from error
             raise
+
+    def memory(self, layer, size):
+        """As `Network.memory` tells."""
+        self.check_size(layer, size)
+        with PeakMemory() as peak:
+            self.gradient(torch.empty(3, *size, device="meta"), layer, lambda top: top)
+        return peak.bytes
 
     def _input(self, picture, layer):
         self.check_size(layer, picture.shape[1:])

@@ -1,0 +1,152 @@
+"""Whether a dream fits into the memory there is, and with which tiles it would."""
+
+import math
+import traceback
+from pathlib import Path, PurePosixPath
+
+import psutil
+import torch
+
+from deepdream import ascent
+from deepdream.errors import OutOfMemory
+from deepdream.networks.network import first_line
+from deepdream.options import DivideMode
+from deepdream.tiles import divide, divide_gradient
+
+FRAME_COPIES = 10  # of a frame as float32 beside its gradient: octaves, detail, what is inherited (measured)
+SPACING = 1.15  # times what tensors hold: what lies unused between them, and what libraries set aside (measured)
+FILLED = 0.8  # of the memory that is free, by the tiles that are advised
+TILE_STEP = 100  # pixels: tiles are advised in multiples of it
+LEAST_TILE = 200  # pixels: smaller ones are all border
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+PROCESS_GROUPS = Path("/proc/self/cgroup")
+# The files of a control group by the version of the interface: its limit, its use, and what of that is only cached.
+_GROUP_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
+
+
+def warning(network, layers, size, options):
+    """A line where a dream of frames of ``size`` (w, h) at ``layers`` will hardly fit into memory; else None.
+
+    ``options``: `RenderOptions`. What it needs is estimated; None too where the engine or the device tells nothing.
+    """
+    layer, part = _deepest(network, layers), _largest_part(size, options)
+    needed, free = _needed(network, layer, size, part), available(network.device)
+    if needed is None or free is None or needed <= free:
+        return None
+    tiles = "" if part == size[::-1] else f" in tiles of {part[1]}x{part[0]}"
+    return (
+        f"frames of {size[0]}x{size[1]}{tiles} need about {_gigabytes(needed)} at {layer}, and {_gigabytes(free)} "
+        f"are free: {_way_out(network, layer, size, FILLED * free)}"
+    )
+
+
+def explain(error, network, layers, size, options):
+    """A line for the user where such a dream ended with ``error``, of which `is_out_of_memory` holds."""
+    _let_go(error)
+    layer, part = _deepest(network, layers), _largest_part(size, options)
+    needed, free = _needed(network, layer, size, part), available(network.device)
+    # It failed, whatever was free: so the tiles that are advised take half of it at the most.
+    if needed is None:
+        tiles = _tiles(network, layer, math.prod(part) / 2)
+    else:
+        tiles = _way_out(network, layer, size, min(needed / 2, math.inf if free is None else FILLED * free))
+    reason = str(error) if isinstance(error, OutOfMemory) else f"not enough memory ({first_line(error)})"
+    return f"{reason}; {tiles}"
+
+
+def available(device):
+    """How many bytes this process can still have on a torch device; None where nobody tells."""
+    if device.type == "cpu":
+        return max(0, min(psutil.virtual_memory().available, _left_of_address_space(), *_left_of_groups()))
+    try:
+        free = torch.accelerator.get_memory_info(device)[0]
+    except RuntimeError:  # not every accelerator knows
+        return None
+    return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
+
+
+def _left_of_address_space():
+    if not hasattr(psutil, "RLIMIT_AS"):
+        return math.inf
+    process = psutil.Process()
+    limit = process.rlimit(psutil.RLIMIT_AS)[0]
+    return math.inf if limit == psutil.RLIM_INFINITY else limit - process.memory_info().vms
+
+
+def _left_of_groups():
+    """What the control groups of this process, as of a container, leave of their limits; psutil does not look there."""
+    try:
+        lines = PROCESS_GROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = CONTROL_GROUPS / "memory" if controllers else CONTROL_GROUPS
+        # Inside of a container the path may be the host's, and what is mounted the container's own group.
+        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+            yield _left_of_group(root / group.relative_to("/"), 1 if controllers else 2)
+
+
+def _left_of_group(group, version):
+    limit_file, use_file, cached = _GROUP_FILES[version]
+    try:
+        limit = (group / limit_file).read_text().strip()
+        if limit == "max":
+            return math.inf
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(limit) - int((group / use_file).read_text()) + int(counts[cached])
+    except OSError:  # not this one: a group without the controller, or not mounted here
+        return math.inf
+
+
+def _deepest(network, layers):
+    return max(layers, key=network.layers.index)
+
+
+def _largest_part(size, options):
+    """(h, w) of the largest picture whose gradient is taken at once, of frames of ``size`` (w, h)."""
+    octaves = ascent.octave_sizes(*size[::-1], options.dream.octaves, options.dream.octave_scale)
+    tiles = [tile.size for octave in octaves for tile in divide(*octave, options.divide)]
+    parts = [part.size for tile in tiles for part in divide_gradient(*tile, options.divide)]
+    return max(parts, key=math.prod)
+
+
+def _needed(network, layer, size, part):
+    """How many bytes a dream of frames of ``size`` (w, h) needs whose gradient is taken of ``part`` (h, w)."""
+    gradient = network.memory(layer, part)
+    return None if gradient is None else _copies(size) + SPACING * gradient
+
+
+def _copies(size):
+    return FRAME_COPIES * 3 * 4 * math.prod(size)
+
+
+def _way_out(network, layer, size, budget):
+    """The options with which a dream of frames of ``size`` (w, h) needs at most ``budget`` bytes."""
+    side = max(LEAST_TILE, network.least_size(layer) or 0)
+    per_pixel = SPACING * network.memory(layer, (side, side)) / side**2  # nearly the same at any size
+    return _tiles(network, layer, (budget - _copies(size)) / per_pixel)
+
+
+def _tiles(network, layer, pixels):
+    """The options for tiles of at most ``pixels``; a cut may leave half of one, and that must reach ``layer``."""
+    side = math.isqrt(max(0, int(pixels))) // TILE_STEP * TILE_STEP
+    if side < max(LEAST_TILE, 2 * (network.least_size(layer) or math.inf)):
+        return f"even tiles of {LEAST_TILE}x{LEAST_TILE} would not fit; dream smaller (--preview)"
+    return f"take -d {DivideMode.SEAMLESS:d} -mw {side} -mh {side}"
+
+
+def _let_go(error):
+    """Free what the calls that failed still hold: nothing looks at it any more, and it is memory."""
+    while error:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__
+
+
+def _gigabytes(count):
+    return f"{count / 1e9:.1f} GB"

@@ -1,0 +1,299 @@
+"""Is the memory that a dream needs foretold, and do the tiles that are advised really fit?"""
+
+import os
+import re
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+import dreamer
+from deepdream import memory, objectives
+from deepdream.errors import OutOfMemory
+from deepdream.networks import load_network
+from deepdream.networks.peak import PeakMemory
+from deepdream.options import DivideMode, DivideOptions, DreamOptions, RenderOptions
+from tests import caffe_nets as nets
+
+CPU = torch.device("cpu")
+WIDE = (3840, 2160)
+
+
+def options(mode=DivideMode.OFF, side=1500, **dream):
+    return RenderOptions(dream=DreamOptions(**dream), divide=DivideOptions(mode, side, side))
+
+
+def advised(text):
+    """N of the -mw N -mh N in a line."""
+    found = re.search(r"take -d 3 -mw (\d+) -mh (\d+)", text)
+    assert found and found[1] == found[2], text
+    return int(found[1])
+
+
+# --- The estimate ----------------------------------------------------------------------------------
+
+
+def test_the_peak_is_the_most_that_is_held_at_once():
+    with PeakMemory() as peak:
+        x = torch.empty(1000, device="meta")
+        y = x * 2
+        z = y.view(10, 100).exp_()  # neither a view nor what is done in place holds anything of its own
+        del x, y, z
+        torch.empty(1500, device="meta")
+    assert peak.bytes == 2 * 1000 * 4
+
+
+@pytest.fixture(scope="module")
+def wide_folder(tmp_path_factory):
+    """A net that computes little and keeps much: 64 channels at the picture's own size."""
+    net = nets.Net("wide", (32, 32))
+    net.conv("second", net.conv("first", "data", 64, 1), 64, 1)
+    return nets.save(tmp_path_factory.mktemp("wide"), net.message)
+
+
+def test_the_memory_of_a_gradient_is_what_it_keeps_and_what_passes(wide_folder):
+    """Both activations are kept; the way back ends with the first one's gradient, before and after its ReLU, padded."""
+    network = load_network(wide_folder, gpu=False)
+    activation = 64 * 4 * 100 * 150
+    found = network.memory("second/relu", (100, 150))
+    assert 5 * activation < found < 5.2 * activation
+
+
+@pytest.mark.parametrize("layer", ["block_3/output", "block_11/output"])
+def test_memory_grows_with_the_pixels(default_network, layer):
+    small, large = (default_network.memory(layer, size) / np.prod(size) for size in ((360, 640), (2160, 3840)))
+    assert small == pytest.approx(large, rel=0.02)
+
+
+def test_an_estimate_computes_nothing_and_leaves_the_network_as_it_was(small_network):
+    picture = torch.rand(3, 40, 48) * 200 - 100
+    before = small_network.gradient(picture, "mixed", objectives.l2)
+    small_network.memory("mixed", (40, 48))
+    assert torch.equal(small_network.gradient(picture, "mixed", objectives.l2), before)
+
+
+PEAK = """
+import re, sys, torch
+from deepdream.networks import load_network
+
+def resident(what):
+    return 1024 * int(re.search(rf"{what}:\\s+(\\d+)", open("/proc/self/status").read())[1])
+
+torch.set_num_threads(1)
+network = load_network(sys.argv[1], gpu=False)
+network.gradient(torch.zeros(3, 64, 64), sys.argv[2], lambda top: top)
+picture = torch.rand(3, 900, 1200)
+before = resident("VmRSS")
+network.gradient(picture, sys.argv[2], lambda top: top)
+print(network.memory(sys.argv[2], (900, 1200)), resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="NOT TESTED: no /proc")
+@pytest.mark.parametrize(
+    "build, layer",
+    [
+        (nets.squeezenet11, "fire5/concat"),
+        (nets.mobilenet1, "conv4/sep/relu"),
+        (nets.googlenet, "inception_3a/output"),
+    ],
+)
+def test_the_estimate_is_what_a_process_takes(tmp_path, build, layer):
+    folder = nets.save(tmp_path / "net", build(nets.ARCHITECTURES[build]))
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(folder), layer],
+        cwd=Path(dreamer.__file__).parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    estimated, taken = map(int, done.stdout.split())
+    assert 0.75 < memory.SPACING * estimated / taken < 1.4
+
+
+# --- What there is ---------------------------------------------------------------------------------
+
+
+def test_what_is_available_is_what_the_system_says(monkeypatch):
+    monkeypatch.setattr(memory, "_left_of_groups", lambda: ())
+    assert memory.available(CPU) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+def group(folder, limit, use, cached, version):
+    """A control group's files, as the kernel writes them."""
+    names = memory._GROUP_FILES[version]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{use}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {cached}\nfile 7\n")
+
+
+@pytest.mark.parametrize(
+    "version, line, place",
+    [
+        (2, "0::/user/job\n", "user/job"),
+        (2, "0::/user/job\n", "user"),  # the limit of a group holds for those inside of it
+        (2, "0::/\n", ""),  # a container sees its own group as the root
+        (1, "3:cpu:/job\n4:memory:/docker/abc\n", "memory/docker/abc"),
+        (1, "4:cpu,memory:/docker/abc\n", "memory"),
+    ],
+)
+def test_a_containers_limit_counts(tmp_path, monkeypatch, version, line, place):
+    monkeypatch.setattr(memory, "CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(memory, "PROCESS_GROUPS", tmp_path / "cgroup")
+    (tmp_path / "cgroup").write_text(line)
+    assert memory.available(CPU) > 10_000_000
+    group(tmp_path / place, 9_000_000, 4_000_000, 1_000_000, version)
+    assert memory.available(CPU) == 6_000_000
+    group(tmp_path / place, "max" if version == 2 else 2**63 - 4096, 4_000_000, 1_000_000, version)
+    assert memory.available(CPU) > 10_000_000
+
+
+def test_an_accelerator_is_asked_for_what_it_has(monkeypatch):
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (5_000, 9_000))
+    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 300)
+    assert memory.available(device) == 5_400  # what PyTorch has set aside and does not use is free as well
+
+    def refuse(device):
+        raise NotImplementedError("this accelerator cannot tell")
+
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", refuse)
+    assert memory.available(device) is None
+
+
+# --- The warning -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Set how many bytes are free."""
+    return lambda count: monkeypatch.setattr(memory, "available", lambda device: count)
+
+
+LAYERS = ("block_5/output", "block_9/output", "block_2/output")
+
+
+def test_a_dream_that_does_not_fit_is_told_with_the_tiles_that_do(default_network, free):
+    free(3e9)
+    line = memory.warning(default_network, LAYERS, WIDE, options())
+    assert re.match(r"frames of 3840x2160 need about \d\.\d GB at block_9/output, and 3\.0 GB are free: take", line)
+    side = advised(line)
+    assert memory.warning(default_network, LAYERS, WIDE, options(DivideMode.SEAMLESS, side)) is None
+    free(0.8 * 3e9)  # what is left over is a fifth, and not much more
+    assert memory.warning(default_network, LAYERS, WIDE, options(DivideMode.SEAMLESS, side)) is None
+    larger = options(DivideMode.SEAMLESS, side + 200)
+    assert memory._needed(default_network, LAYERS[1], WIDE, memory._largest_part(WIDE, larger)) > 0.75 * 3e9
+
+
+def test_a_dream_that_fits_is_not_told(default_network, free):
+    free(3e9)
+    assert memory.warning(default_network, LAYERS, (1280, 720), options()) is None
+
+
+def test_where_nobody_tells_there_is_no_warning(default_network, free):
+    free(None)
+    assert memory.warning(default_network, LAYERS, WIDE, options()) is None
+
+
+@pytest.mark.parametrize(
+    "mode, side, part",
+    [
+        (DivideMode.OFF, 1500, "frames of 3840x2160 need"),
+        (DivideMode.TILES, 1500, "in tiles of 1280x1080"),
+        # The second octave, of 2743 columns, is within the limit and stays whole.
+        (DivideMode.HALVES, 3000, "in tiles of 2743x1543"),
+        (DivideMode.SEAMLESS, 2000, "in tiles of 1959x1102"),
+    ],
+)
+def test_the_largest_part_of_all_octaves_counts(default_network, free, mode, side, part):
+    free(1.4e9)
+    line = memory.warning(default_network, LAYERS, WIDE, options(mode, side))
+    assert part in line and advised(line) < side
+
+
+@pytest.mark.parametrize("count", [1.0e9, 1e6])
+def test_where_no_tile_fits_a_smaller_dream_is_advised(default_network, free, count):
+    free(count)
+    line = memory.warning(default_network, LAYERS, WIDE, options())
+    assert line.endswith("even tiles of 200x200 would not fit; dream smaller (--preview)")
+
+
+# --- Out of memory ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [None, 1e12])
+def test_what_failed_is_halved_at_least(default_network, free, count):
+    free(count)
+    line = memory.explain(OutOfMemory("no room"), default_network, LAYERS, WIDE, options())
+    assert line.startswith("no room; take")
+    part = memory._largest_part(WIDE, options(DivideMode.SEAMLESS, advised(line)))
+    assert np.prod(part) <= np.prod(WIDE) / 2
+
+
+def test_an_engine_without_an_estimate_halves_what_failed(default_network, free, monkeypatch):
+    monkeypatch.setattr(default_network, "memory", lambda layer, size: None)
+    free(1e12)
+    assert memory.warning(default_network, LAYERS, WIDE, options()) is None
+    line = memory.explain(MemoryError(), default_network, LAYERS, WIDE, options())
+    assert line.startswith("not enough memory (MemoryError); take") and advised(line) == 2000
+
+
+def test_what_the_failed_step_holds_counts_as_free(default_network, monkeypatch):
+    """Else the memory is full when it is asked how much there is."""
+    held = []
+
+    class Tensor:
+        pass
+
+    def fail():
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        raise OutOfMemory("no room")
+
+    monkeypatch.setattr(memory, "available", lambda device: None if held[0]() is None else pytest.fail("still held"))
+    with pytest.raises(OutOfMemory) as raised:
+        fail()
+    memory.explain(raised.value, default_network, LAYERS, WIDE, options())
+
+
+LIMITED = """
+import resource, sys, psutil, torch, cv2
+import dreamer
+from deepdream.networks import load_network
+
+network = load_network(sys.argv[1], gpu=False, tell=print)
+network.gradient(torch.zeros(3, 32, 32), "second/relu", lambda top: top)  # threads and libraries are there
+resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + int(sys.argv[2]),) * 2)
+sys.exit(dreamer.main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="NOT TESTED: no limit on the address space here")
+def test_the_tiles_that_are_advised_really_fit(wide_folder, tmp_path):
+    """The real thing: a process that may have a gigabyte more than it has, and a frame that asks for three."""
+    (tmp_path / "Input").mkdir()
+    Image.effect_noise((1600, 1200), 90).convert("RGB").save(tmp_path / "Input" / "1.png")
+    command = ["-i", "Input", "-o", "Output", "-t", str(wide_folder), "-l", "second/relu", "-oct", "1", "-itr", "1"]
+
+    def run(*more):
+        return subprocess.run(
+            [sys.executable, "-c", LIMITED, str(wide_folder), str(10**9), *command, *more],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(dreamer.__file__).parent)},
+            capture_output=True, text=True,
+        )  # fmt: skip
+
+    failed = run()
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr, failed.stderr
+    warning, *_, error = failed.stderr.splitlines()
+    assert "frames of 1600x1200 need about 3.1 GB at second/relu" in warning
+    assert error.startswith("dreamer.py: not enough memory at layer")
+    for line in (warning, error):
+        side = str(advised(line))
+        done = run("--overwrite", "-d", "3", "-mw", side, "-mh", side)
+        assert done.returncode == 0, done.stderr
+        assert "are free" not in done.stderr
