@@ -13,6 +13,11 @@ from deepdream.networks.network import first_line
 from deepdream.options import DivideMode
 from deepdream.tiles import divide, divide_gradient
 
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
+
 FRAME_COPIES = 10  # of a frame as float32 beside its gradient: octaves, detail, what is inherited (measured)
 SPACING = 1.15  # times what tensors hold: what lies unused between them, and what libraries set aside (measured)
 FILLED = 0.8  # of the memory that is free, by the tiles that are advised
@@ -39,7 +44,7 @@ def warning(network, layers, size, options):
     tiles = "" if part == size[::-1] else f" in tiles of {part[1]}x{part[0]}"
     return (
         f"frames of {size[0]}x{size[1]}{tiles} need about {_gigabytes(needed)} at {layer}, and {_gigabytes(free)} "
-        f"are free: {_way_out(network, layer, size, FILLED * free)}"
+        f"are free: {_way_out(network, layer, size, part, FILLED * free)}"
     )
 
 
@@ -48,11 +53,12 @@ def explain(error, network, layers, size, options):
     _let_go(error)
     layer, part = _deepest(network, layers), _largest_part(size, options)
     needed, free = _needed(network, layer, size, part), available(network.device)
-    # It failed, whatever was free: so the tiles that are advised take half of it at the most.
+    # Whatever is free now, it has failed: the tiles that are advised ask for half of it at the most.
     if needed is None:
         tiles = _tiles(network, layer, math.prod(part) / 2)
     else:
-        tiles = _way_out(network, layer, size, min(needed / 2, math.inf if free is None else FILLED * free))
+        budget = min(needed / 2, math.inf if free is None else FILLED * free)
+        tiles = _way_out(network, layer, size, part, budget)
     reason = str(error) if isinstance(error, OutOfMemory) else f"not enough memory ({first_line(error)})"
     return f"{reason}; {tiles}"
 
@@ -69,11 +75,10 @@ def available(device):
 
 
 def _left_of_address_space():
-    if not hasattr(psutil, "RLIMIT_AS"):
+    """What the limit on this process's address space (``ulimit -v``) leaves of it."""
+    if resource is None or resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         return math.inf
-    process = psutil.Process()
-    limit = process.rlimit(psutil.RLIMIT_AS)[0]
-    return math.inf if limit == psutil.RLIM_INFINITY else limit - process.memory_info().vms
+    return resource.getrlimit(resource.RLIMIT_AS)[0] - psutil.Process().memory_info().vms
 
 
 def _left_of_groups():
@@ -99,7 +104,7 @@ def _left_of_group(group, version):
         if limit == "max":
             return math.inf
         counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return int(limit) - int((group / use_file).read_text()) + int(counts[cached])
+        return int(limit) - int((group / use_file).read_text()) + int(counts.get(cached, 0))
     except OSError:  # not this one: a group without the controller, or not mounted here
         return math.inf
 
@@ -126,18 +131,18 @@ def _copies(size):
     return FRAME_COPIES * 3 * 4 * math.prod(size)
 
 
-def _way_out(network, layer, size, budget):
-    """The options with which a dream of frames of ``size`` (w, h) needs at most ``budget`` bytes."""
-    side = max(LEAST_TILE, network.least_size(layer) or 0)
-    per_pixel = SPACING * network.memory(layer, (side, side)) / side**2  # nearly the same at any size
+def _way_out(network, layer, size, part, budget):
+    """The options with which such a dream needs at most ``budget`` bytes."""
+    per_pixel = SPACING * network.memory(layer, part) / math.prod(part)  # the same at any size, nearly
     return _tiles(network, layer, (budget - _copies(size)) / per_pixel)
 
 
 def _tiles(network, layer, pixels):
-    """The options for tiles of at most ``pixels``; a cut may leave half of one, and that must reach ``layer``."""
+    """The options for tiles of at most ``pixels``. A cut may leave half of one, and that must reach ``layer``."""
     side = math.isqrt(max(0, int(pixels))) // TILE_STEP * TILE_STEP
-    if side < max(LEAST_TILE, 2 * (network.least_size(layer) or math.inf)):
-        return f"even tiles of {LEAST_TILE}x{LEAST_TILE} would not fit; dream smaller (--preview)"
+    least = network.least_size(layer)
+    if least is None or side < max(LEAST_TILE, 2 * least):
+        return "no tiles would be small enough; dream smaller (--preview)"
     return f"take -d {DivideMode.SEAMLESS:d} -mw {side} -mh {side}"
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from deepdream import ascent, objectives
+from deepdream import ascent, networks, objectives
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.default_network import default_model_files
 from deepdream.networks.torch_network import TorchNetwork
@@ -87,6 +87,19 @@ def test_a_guided_octave_stays_on_the_device(tmp_path):
     network = load(nets.save(tmp_path, nets.squeezenet11((99, 129))), META)
     guide = objectives.guide(network.activations(torch.empty(3, 64, 64, device=META), "fire4/concat"))
     assert len(ascend(network, "fire4/concat", guide)) == 1
+
+
+@pytest.mark.parametrize("gpu, precision", [(True, "tf32"), (None, "tf32"), (False, "ieee")])
+def test_a_gpu_convolves_on_its_tensor_cores(monkeypatch, gpu, precision):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda", 0))
+    before = torch.backends.cudnn.conv.fp32_precision
+    try:
+        torch.backends.cudnn.conv.fp32_precision = "ieee"
+        assert networks._device(gpu, print).type == ("cpu" if gpu is False else "cuda")
+        assert torch.backends.cudnn.conv.fp32_precision == precision
+    finally:
+        torch.backends.cudnn.conv.fp32_precision = before
 
 
 class OneDnnCalls(TorchDispatchMode):

@@ -7,6 +7,7 @@ import sys
 import weakref
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 import dreamer
-from deepdream import memory, objectives
+from deepdream import ascent, memory, objectives
 from deepdream.errors import OutOfMemory
 from deepdream.networks import load_network
 from deepdream.networks.peak import PeakMemory
@@ -220,7 +221,22 @@ def test_the_largest_part_of_all_octaves_counts(default_network, free, mode, sid
 def test_where_no_tile_fits_a_smaller_dream_is_advised(default_network, free, count):
     free(count)
     line = memory.warning(default_network, LAYERS, WIDE, options())
-    assert line.endswith("even tiles of 200x200 would not fit; dream smaller (--preview)")
+    assert line.endswith("no tiles would be small enough; dream smaller (--preview)")
+
+
+@pytest.mark.parametrize("level, lines", [(0, 0), (1, 1), (2, 1)])
+def test_the_warning_is_one_line_and_the_run_goes_on(small_folder, tmp_path, free, capsys, level, lines):
+    (tmp_path / "Input").mkdir()
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (64, 48)).save(tmp_path / "Input" / name)
+    free(1e5)
+    command = ["-i", str(tmp_path / "Input"), "-o", str(tmp_path / "Output"), "-t", str(small_folder), "-l", "mixed"]
+    assert dreamer.main([*command, "-oct", "1", "-itr", "1", "-v", str(level)]) == 0
+    told = [line for line in re.split("[\r\n]+", capsys.readouterr().err) if "are free" in line]
+    assert len(told) == lines and all(line.startswith("frames of 64x48 need about") for line in told)
+    assert len(list((tmp_path / "Output").glob("frame_*.png"))) == 2
+    assert dreamer.main([*command, "-oct", "1", "-itr", "1"]) == 0
+    assert "are free" not in capsys.readouterr().err  # all is done: nothing needs memory
 
 
 # --- Out of memory ---------------------------------------------------------------------------------
@@ -261,6 +277,37 @@ def test_what_the_failed_step_holds_counts_as_free(default_network, monkeypatch)
     memory.explain(raised.value, default_network, LAYERS, WIDE, options())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.\nmore lines"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        cv2.error("OpenCV: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_wherever_memory_runs_out_it_is_one_line(small_folder, tmp_path, monkeypatch, capsys, error):
+    (tmp_path / "Input").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "Input" / "1.png")
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(ascent, "step", fail)
+    assert dreamer.main(["-i", str(tmp_path / "Input"), "-o", str(tmp_path / "Output"), "-t", str(small_folder)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("dreamer.py: not enough memory (") and last.endswith("; dream smaller (--preview)")
+
+
+def test_another_error_is_not_taken_for_it(small_folder, tmp_path, monkeypatch):
+    (tmp_path / "Input").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "Input" / "1.png")
+    monkeypatch.setattr(ascent, "step", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        dreamer.main(["-i", str(tmp_path / "Input"), "-o", str(tmp_path / "Output"), "-t", str(small_folder)])
+
+
 LIMITED = """
 import resource, sys, psutil, torch, cv2
 import dreamer
@@ -273,7 +320,7 @@ sys.exit(dreamer.main(sys.argv[3:]))
 """
 
 
-@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="NOT TESTED: no limit on the address space here")
+@pytest.mark.skipif(memory.resource is None, reason="NOT TESTED: no limit on the address space here")
 def test_the_tiles_that_are_advised_really_fit(wide_folder, tmp_path):
     """The real thing: a process that may have a gigabyte more than it has, and a frame that asks for three."""
     (tmp_path / "Input").mkdir()
