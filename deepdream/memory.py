@@ -10,7 +10,7 @@ import torch
 from deepdream import ascent
 from deepdream.errors import OutOfMemory
 from deepdream.networks.network import first_line
-from deepdream.options import DivideMode
+from deepdream.options import DivideMode, FlowMode
 from deepdream.tiles import divide, divide_gradient
 
 try:
@@ -18,8 +18,12 @@ try:
 except ImportError:  # Windows has no such limits
     resource = None
 
-FRAME_COPIES = 10  # of a frame as float32 beside its gradient: octaves, detail, what is inherited (measured)
-SPACING = 1.15  # times what tensors hold: what lies unused between them, and what libraries set aside (measured)
+# All three measured: how many times a dream holds its frame as float32 beside the gradient (the octaves, what is
+# inherited, what the flow is found with); how much more than its tensors a gradient takes, for what lies unused
+# between them; and what threads and libraries set aside with the first step.
+FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 10, FlowMode.STABLE: 10}
+SPACING = 1.15
+SET_ASIDE = 50_000_000
 FILLED = 0.8  # of the memory that is free, by the tiles that are advised
 TILE_STEP = 100  # pixels: tiles are advised in multiples of it
 LEAST_TILE = 200  # pixels: smaller ones are all border
@@ -38,13 +42,13 @@ def warning(network, layers, size, options):
     ``options``: `RenderOptions`. What it needs is estimated; None too where the engine or the device tells nothing.
     """
     layer, part = _deepest(network, layers), _largest_part(size, options)
-    needed, free = _needed(network, layer, size, part), available(network.device)
+    needed, free = _needed(network, layer, size, part, options), available(network.device)
     if needed is None or free is None or needed <= free:
         return None
     tiles = "" if part == size[::-1] else f" in tiles of {part[1]}x{part[0]}"
     return (
         f"frames of {size[0]}x{size[1]}{tiles} need about {_gigabytes(needed)} at {layer}, and {_gigabytes(free)} "
-        f"are free: {_way_out(network, layer, size, part, FILLED * free)}"
+        f"are free: {_way_out(network, layer, size, part, options, FILLED * free)}"
     )
 
 
@@ -52,13 +56,13 @@ def explain(error, network, layers, size, options):
     """A line for the user where such a dream ended with ``error``, of which `is_out_of_memory` holds."""
     _let_go(error)
     layer, part = _deepest(network, layers), _largest_part(size, options)
-    needed, free = _needed(network, layer, size, part), available(network.device)
+    needed, free = _needed(network, layer, size, part, options), available(network.device)
     # Whatever is free now, it has failed: the tiles that are advised ask for half of it at the most.
     if needed is None:
         tiles = _tiles(network, layer, math.prod(part) / 2)
     else:
         budget = min(needed / 2, math.inf if free is None else FILLED * free)
-        tiles = _way_out(network, layer, size, part, budget)
+        tiles = _way_out(network, layer, size, part, options, budget)
     reason = str(error) if isinstance(error, OutOfMemory) else f"not enough memory ({first_line(error)})"
     return f"{reason}; {tiles}"
 
@@ -121,20 +125,21 @@ def _largest_part(size, options):
     return max(parts, key=math.prod)
 
 
-def _needed(network, layer, size, part):
+def _needed(network, layer, size, part, options):
     """How many bytes a dream of frames of ``size`` (w, h) needs whose gradient is taken of ``part`` (h, w)."""
     gradient = network.memory(layer, part)
-    return None if gradient is None else _copies(size) + SPACING * gradient
+    return None if gradient is None else _beside(size, options) + SPACING * gradient
 
 
-def _copies(size):
-    return FRAME_COPIES * 3 * 4 * math.prod(size)
+def _beside(size, options):
+    """What it needs beside the gradient."""
+    return SET_ASIDE + FRAME_COPIES[options.flow.mode] * 3 * 4 * math.prod(size)
 
 
-def _way_out(network, layer, size, part, budget):
+def _way_out(network, layer, size, part, options, budget):
     """The options with which such a dream needs at most ``budget`` bytes."""
     per_pixel = SPACING * network.memory(layer, part) / math.prod(part)  # the same at any size, nearly
-    return _tiles(network, layer, (budget - _copies(size)) / per_pixel)
+    return _tiles(network, layer, (budget - _beside(size, options)) / per_pixel)
 
 
 def _tiles(network, layer, pixels):

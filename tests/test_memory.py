@@ -187,8 +187,8 @@ def test_a_dream_that_does_not_fit_is_told_with_the_tiles_that_do(default_networ
     assert memory.warning(default_network, LAYERS, WIDE, options(DivideMode.SEAMLESS, side)) is None
     free(0.8 * 3e9)  # what is left over is a fifth, and not much more
     assert memory.warning(default_network, LAYERS, WIDE, options(DivideMode.SEAMLESS, side)) is None
-    larger = options(DivideMode.SEAMLESS, side + 200)
-    assert memory._needed(default_network, LAYERS[1], WIDE, memory._largest_part(WIDE, larger)) > 0.75 * 3e9
+    larger = (side + memory.TILE_STEP,) * 2
+    assert memory._needed(default_network, LAYERS[1], WIDE, larger, options()) > 0.8 * 3e9
 
 
 def test_a_dream_that_fits_is_not_told(default_network, free):
