@@ -294,7 +294,7 @@ def test_wherever_memory_runs_out_it_is_one_line(small_folder, tmp_path, monkeyp
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(ascent, "step", fail)
+    monkeypatch.setattr(ascent, "resize", fail)
     assert dreamer.main(["-i", str(tmp_path / "Input"), "-o", str(tmp_path / "Output"), "-t", str(small_folder)]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("dreamer.py: not enough memory (") and last.endswith("; dream smaller (--preview)")
@@ -303,7 +303,7 @@ def test_wherever_memory_runs_out_it_is_one_line(small_folder, tmp_path, monkeyp
 def test_another_error_is_not_taken_for_it(small_folder, tmp_path, monkeypatch):
     (tmp_path / "Input").mkdir()
     Image.new("RGB", (64, 48)).save(tmp_path / "Input" / "1.png")
-    monkeypatch.setattr(ascent, "step", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(ascent, "resize", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         dreamer.main(["-i", str(tmp_path / "Input"), "-o", str(tmp_path / "Output"), "-t", str(small_folder)])
 
