@@ -59,11 +59,11 @@ def wide_folder(tmp_path_factory):
 
 
 def test_the_memory_of_a_gradient_is_what_it_keeps_and_what_passes(wide_folder):
-    """Both activations are kept; the way back ends with the first one's gradient, before and after its ReLU, padded."""
+    """Both activations are kept; on the way back come the gradients at both ends of a ReLU, and a padded one may."""
     network = load_network(wide_folder, gpu=False)
     activation = 64 * 4 * 100 * 150
     found = network.memory("second/relu", (100, 150))
-    assert 5 * activation < found < 5.2 * activation
+    assert 4 * activation < found < 5.2 * activation
 
 
 @pytest.mark.parametrize("layer", ["block_3/output", "block_11/output"])
