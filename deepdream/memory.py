@@ -1,6 +1,8 @@
 """Whether a dream fits into the memory there is, and with which tiles it would."""
 
+import ctypes
 import math
+import os
 import traceback
 from pathlib import Path, PurePosixPath
 
@@ -76,6 +78,16 @@ def available(device):
     except RuntimeError:  # not every accelerator knows
         return None
     return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
+
+
+def give_back():
+    """Hand back to the system what glibc keeps of memory that was freed: after a large frame hundreds of megabytes.
+
+    Else what the next frame needs before its steps, as the flow, comes on top of what they need.
+    """
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _left_of_address_space():

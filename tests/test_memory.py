@@ -1,6 +1,7 @@
 """Is the memory that a dream needs foretold, and do the tiles that are advised really fit?"""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -165,6 +166,16 @@ def test_an_accelerator_is_asked_for_what_it_has(monkeypatch):
 
     monkeypatch.setattr(torch.accelerator, "get_memory_info", refuse)
     assert memory.available(device) is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="NOT TESTED: no glibc, which keeps freed memory")
+def test_freed_memory_goes_back_to_the_system():
+    pieces = [b"x" * (100_000 + number) for number in range(2000)]
+    last = pieces[-1]  # keeps the heap from shrinking by itself
+    del pieces
+    before = psutil.Process().memory_info().rss
+    memory.give_back()
+    assert before - psutil.Process().memory_info().rss > 100_000_000 and last
 
 
 # --- The warning -----------------------------------------------------------------------------------
