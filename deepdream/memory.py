@@ -24,7 +24,7 @@ except ImportError:  # Windows has no such limits
 # inherited, what the flow is found with); how much more than its tensors a gradient takes, for what lies unused
 # between them; and what threads and libraries set aside with the first step.
 FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 10, FlowMode.STABLE: 10}
-SPACING = 1.15
+SPACING = 1.25
 SET_ASIDE = 50_000_000
 FILLED = 0.8  # of the memory that is free, by the tiles that are advised
 TILE_STEP = 100  # pixels: tiles are advised in multiples of it

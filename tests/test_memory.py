@@ -333,7 +333,7 @@ sys.exit(dreamer.main(sys.argv[3:]))
 
 @pytest.mark.skipif(memory.resource is None, reason="NOT TESTED: no limit on the address space here")
 def test_the_tiles_that_are_advised_really_fit(wide_folder, tmp_path):
-    """The real thing: a process that may have a gigabyte more than it has, and a frame that asks for three."""
+    """The real thing: a process that may have a gigabyte more than it has, and a frame that asks for more than two."""
     (tmp_path / "Input").mkdir()
     Image.effect_noise((1600, 1200), 90).convert("RGB").save(tmp_path / "Input" / "1.png")
     command = ["-i", "Input", "-o", "Output", "-t", str(wide_folder), "-l", "second/relu", "-oct", "1", "-itr", "1"]
@@ -348,7 +348,7 @@ def test_the_tiles_that_are_advised_really_fit(wide_folder, tmp_path):
     failed = run()
     assert failed.returncode == 1 and "Traceback" not in failed.stderr, failed.stderr
     warning, *_, error = failed.stderr.splitlines()
-    assert "frames of 1600x1200 need about 3.1 GB at second/relu" in warning
+    assert "frames of 1600x1200 need about 2.7 GB at second/relu" in warning
     assert error.startswith("dreamer.py: not enough memory at layer")
     for line in (warning, error):
         side = str(advised(line))
