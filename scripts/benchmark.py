@@ -1,161 +1,292 @@
-"""How fast a step is, side by side in one run: the machine's peak, PyTorch layer by layer, PyTorch fused, real Caffe.
+#!/usr/bin/env python
+"""Measure how fast it is on this machine's CPU, everything side by side in one run.
 
-Prints a table of medians: milliseconds of a step (forward, objective, backward), how many times as fast as the
-slowest engine of its row group, and which part of the machine's sgemm rate the convolutions' own arithmetic
-reaches. Last, where the time of a whole frame goes. Networks have random weights, the default network its own.
+Steps: forward, objective and gradient, dreamer.py against plain PyTorch, real Caffe where it is installed, and
+neural-dream where there is an environment with it. Frames: whole renders by the command line. Medians and ratios;
+networks have random weights, the default network its own.
 """
 
 import argparse
 import json
-import statistics
+import os
+import shutil
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the project's own modules, and the nets of its tests
 
-import caffe_nets  # noqa: E402
-from deepdream import ascent, flow, objectives  # noqa: E402
-from deepdream.errors import DreamError  # noqa: E402
-from deepdream.frames import encode_frame  # noqa: E402
-from deepdream.networks import load_network, network  # noqa: E402
-from deepdream.networks.torch_layers import CONVOLUTIONS  # noqa: E402
-from deepdream.options import DivideOptions, DreamOptions, FlowMode, FlowOptions  # noqa: E402
+import benchmark_frames  # noqa: E402
+import benchmark_steps  # noqa: E402
+from benchmark_frames import SEED, SEED_ITERATIONS, FrameCase, ShareCase  # noqa: E402
+from deepdream.errors import DreamError, UsageError  # noqa: E402
+from deepdream.options import DivideMode, DivideOptions, FlowMode  # noqa: E402
+from deepdream.tiles import divide  # noqa: E402
 
-SGEMM_SIDE = 2048
-SIZES = {"480x270": (270, 480), "1280x720": (720, 1280)}
-CASES = (
-    ("googlenet", ("inception_3b/output", "inception_4c/output", "inception_5b/output")),
-    ("vgg16", ("conv4_2",)),
-    ("default", ("block_9/output",)),
-)
+NETWORKS = ("googlenet", "vgg16", "default")
+BLOCKS = ("steps", "frames", "share", "start")
+SMALL, HD, UHD = (270, 480), (720, 1280), (2160, 3840)
+TILES = 1024  # -mw and -mh where tiles are measured
+ROUNDS = 5
+FEW_ITERATIONS = 2  # at 4K, where sixteen take minutes a frame
 
 
-def median_seconds(function, runs):
-    """The median time of ``runs`` calls, after one that is not counted."""
-    function()
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def name_of(size):
+    """A (h, w) as people write it."""
+    return f"{size[1]}x{size[0]}"
 
 
-def sgemm_rate(runs):
-    """Floating point operations a second of a large float32 matrix product."""
-    a = torch.rand(SGEMM_SIDE, SGEMM_SIDE)
-    return 2 * SGEMM_SIDE**3 / median_seconds(lambda: a @ a, runs)
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: ``steps`` by network (layers, places), the `FrameCase`s of each network, the `ShareCase`s."""
+
+    steps: dict
+    frames: tuple
+    shares: tuple
+    rounds: int = ROUNDS
+    start: tuple = SMALL
 
 
-def convolution_work(net, layer, size):
-    """Floating point operations of a step's convolutions, forward and back to the picture."""
-    total = 0
-    for step in network.Network._select(net, layer)[0]:
-        if step.layer.type in CONVOLUTIONS:
-            channels, height, width = net.shape(step.layer.name, size)
-            total += 2 * height * width * step.layer.blobs[0].size
-    return 2 * total
+def make_plan(full):
+    """What is measured by default, or all of it in ``full``: 4K with all iterations and octaves, VGG at 720p."""
+    tiles = divide(*UHD, DivideOptions(DivideMode.TILES, TILES, TILES))
+    sizes = {name_of(SMALL): SMALL, name_of(HD): HD}
+    places = {**sizes, f"{name_of(tiles[0].size)} tile of 4K": tiles[0].size}
+    iterations = SEED_ITERATIONS if full else FEW_ITERATIONS
+    frames = [FrameCase(SMALL, count=4), FrameCase(HD), FrameCase(UHD, iterations)]
+    if not full:
+        frames.append(FrameCase(SMALL, iterations, count=6))  # what the few iterations are to be compared with
+    for mode in (1, 3):
+        frames.append(FrameCase(UHD, iterations, f"-d {mode} -mw {TILES} -mh {TILES}"))
+    flows = FlowMode.BLEND, FlowMode.STABLE
+    shares = [ShareCase(size, flow) for size in (SMALL, HD) for flow in flows]
+    for flow in flows if full else flows[1:]:
+        shares.append(ShareCase(UHD, flow, ShareCase.octaves if full else 1, divide=DivideMode.SEAMLESS))
+    return Plan(
+        {
+            "googlenet": (("inception_3b/output", "inception_4c/output", "inception_5b/output"), places),
+            "vgg16": (("conv4_2",), sizes if full else {name_of(SMALL): SMALL}),
+            "default": (("block_9/output",), places),
+        },
+        tuple(frames),
+        tuple(shares),
+    )
 
 
-def engines(folder):
-    """(name, network) of each engine there is for a model's folder (None: the default network)."""
+def make_quick_plan():
+    """The same on tiny pictures: whether it all works, not how fast."""
+    size, larger = (64, 96), (96, 128)
+    return Plan(
+        {
+            "googlenet": (("inception_4c/output",), {name_of(larger): larger}),
+            "vgg16": (("conv4_2",), {name_of(size): size}),
+            "default": (("block_9/output",), {name_of(larger): larger}),
+        },
+        (FrameCase(size, 2), FrameCase(larger, 2, "-d 3 -mw 64 -mh 64")),
+        (ShareCase(size, FlowMode.STABLE, 2, 2),),
+        rounds=1,
+        start=size,
+    )
 
-    def load(engine):
-        return load_network(folder, gpu=False, engine=engine, tell=lambda line: None)
 
-    alone = load("torch")
-    alone._select = lambda layer: network.Network._select(alone, layer)  # the steps as they are, not fused
-    yield "torch, layer by layer", alone
-    yield "torch", load("torch")
-    try:
-        yield "caffe", load("caffe")
-    except DreamError as error:
-        print(f"caffe is left out: {error}", file=sys.stderr)
+def measure(given, tell):
+    """All the figures, as plain data; ``tell`` gets a line before each thing that is measured."""
+    plan = make_quick_plan() if given.quick else make_plan(given.full)
+    rounds = given.rounds or plan.rounds
+    figures = {"machine": benchmark_steps.measure_machine(rounds)}
+    print(machine_line(figures["machine"]))
+    for block in given.only:
+        figures[block] = MEASURES[block](plan, rounds, figures["machine"]["sgemm"], given, tell)
+        print("", *TABLES[block](figures[block]), sep="\n", flush=True)
+    return figures
 
 
-def measure_steps(runs, peak):
-    """Rows (dicts) of the steps' times."""
-    for name, layers in CASES:
+def _measure_steps(plan, rounds, peak, given, tell):
+    rows = []
+    for name in given.networks:
+        layers, places = plan.steps[name]
+        tell(f"steps of {name}")
+        rows += benchmark_steps.measure_steps(name, layers, places, rounds, peak, given.peer_python, tell)
+    return rows
+
+
+def _measure_frames(plan, rounds, peak, given, tell):
+    rows = []
+    for name in given.networks:
+        if name == "vgg16":
+            continue  # it has no layer that stands for the seed's
         with tempfile.TemporaryDirectory() as folder:
-            if name != "default":
-                caffe_nets.save(Path(folder), getattr(caffe_nets, name)((224, 224)))
-            for engine, net in engines(None if name == "default" else folder):
-                for layer in layers:
-                    for label, size in SIZES.items():
-                        picture = torch.rand(3, *size) * 255 - net.mean
-                        seconds = median_seconds(lambda: net.gradient(picture, layer, objectives.l2), runs)
-                        share = convolution_work(net, layer, size) / seconds / peak
-                        yield {"network": name, "layer": layer, "size": label, "engine": engine,
-                               "seconds": seconds, "of sgemm": share}  # fmt: skip
-
-
-def measure_frame(size):
-    """Seconds of the parts of one stabilised frame at default settings, by name."""
-    net = load_network(gpu=False, tell=lambda line: None)
-    rng = np.random.default_rng(0)
-    small = torch.from_numpy(np.float32(rng.integers(0, 256, (3, size[0] // 16, size[1] // 16))))
-    scene = np.uint8(ascent.resize(small, size).permute(1, 2, 0).numpy())
-    parts = {}
-
-    def timed(part, function):
-        started = time.perf_counter()
-        result = function()
-        parts[part] = time.perf_counter() - started
-        return result
-
-    options = FlowOptions(FlowMode.STABLE)
-    inheritance = timed("flow", lambda: flow.inherit(scene, np.roll(scene, 3, 1), scene, options, 1.0))
-    spent = [0.0]
-
-    def gradient(*arguments, compute=net.gradient):
-        started = time.perf_counter()
-        result = compute(*arguments)
-        spent[0] += time.perf_counter() - started
-        return result
-
-    net.gradient = gradient
-    arguments = (net, "block_9/output", DreamOptions(), DivideOptions(), objectives.l2, rng)
-    dreamed = timed("octaves and jitter", lambda: ascent.dream(inheritance.start, *arguments))
-    parts["octaves and jitter"] -= spent[0]
-    parts["network"] = spent[0]
-    settled = timed("settling", lambda: inheritance.settle(dreamed))
-    timed("PNG", lambda: encode_frame(settled, "png"))
-    return parts
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5, help="counted runs of each step (default: 5)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to a file as well")
-    given = parser.parse_args()
-    peak = sgemm_rate(given.runs)
-    print(f"{torch.get_num_threads()} threads, sgemm {peak / 1e9:.0f} GFLOP/s")
-    rows = list(measure_steps(given.runs, peak))
-    slowest = {}
+            model = benchmark_steps.make_model(name, folder)
+            for number, case in enumerate(plan.frames):
+                tell(f"frames of {name_of(case.size)}, {case.iterations} iterations, {case.division}, {name}")
+                seconds, memory = benchmark_frames.measure_frames(model, case, Path(folder, f"frames {number}"))
+                pixels = case.size[0] * case.size[1]
+                rows.append(
+                    {
+                        "network": name, "size": name_of(case.size), "pixels": pixels, "iterations": case.iterations,
+                        "division": case.division, "seconds": seconds, "memory": memory,
+                    }
+                )  # fmt: skip
     for row in rows:
-        case = row["network"], row["layer"], row["size"]
-        slowest[case] = max(slowest.get(case, 0), row["seconds"])
-    for row in rows:
-        row["times as fast"] = slowest[row["network"], row["layer"], row["size"]] / row["seconds"]
-        print(
-            f"{row['network']:10} {row['layer']:20} {row['size']:9} {row['engine']:22} {row['seconds'] * 1e3:8.1f} ms "
-            f"{row['times as fast']:5.2f} x  {row['of sgemm']:4.0%} of sgemm"
-        )
-    frames = {}
-    for label, size in SIZES.items():
-        frames[label] = measure_frame(size)
-        whole = sum(frames[label].values())
-        shares = ", ".join(f"{part} {seconds / whole:.1%}" for part, seconds in frames[label].items())
-        print(f"a frame of {label} at default settings, -flow 2: {whole:.1f} s: {shares}")
-    if given.json:
-        Path(given.json).write_text(json.dumps({"sgemm": peak, "steps": rows, "frames": frames}, indent=2) + "\n")
+        alike = [one for one in rows if (one["network"], one["iterations"]) == (row["network"], row["iterations"])]
+        least = min(alike, key=lambda one: one["pixels"])
+        row["of"] = least["size"]
+        row["per pixel"] = row["seconds"] / row["pixels"] / (least["seconds"] / least["pixels"])
+    return rows
+
+
+def _measure_share(plan, rounds, peak, given, tell):
+    rows = []
+    for case in plan.shares:
+        tell(f"share of {name_of(case.size)}, -flow {case.flow:d}")
+        with tempfile.TemporaryDirectory() as folder:
+            figures = benchmark_frames.measure_share(case, Path(folder))
+        rows.append(
+            {
+                "size": name_of(case.size), "flow": int(case.flow), "octaves": case.octaves,
+                "iterations": case.iterations, "divide": int(case.divide), **figures,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _measure_start(plan, rounds, peak, given, tell):
+    tell("the start")
+    with tempfile.TemporaryDirectory() as folder:
+        return benchmark_frames.measure_start(plan.start, Path(folder))
+
+
+def machine_line(machine):
+    """What was measured on, in a line."""
+    return (
+        f"{machine['cpu']}, {machine['threads']} threads, PyTorch {machine['torch']}; "
+        f"sgemm {machine['sgemm'] / 1e9:.0f} GFLOP/s, a large 3x3 convolution {machine['convolution'] / 1e9:.0f}"
+    )
+
+
+def steps_table(rows):
+    """The steps: lines of text."""
+    cells = [
+        (row["network"], row["layer"], row["size"], row["engine"], f"{row['seconds'] * 1e3:.1f}", f"{row['ratio']:.2f}",
+         f"{row['of sgemm']:.0%}", str(row["runs"]))
+        for row in rows
+    ]  # fmt: skip
+    heads = "network", "layer", "size", "engine", "ms a step", "times dreamer.py's", "of sgemm", "runs"
+    return ["Steps: forward, objective, gradient", *_aligned(heads, cells, 4)]
+
+
+def frames_table(rows):
+    """The frames: lines of text."""
+    cells = [
+        (row["network"], row["size"], row["division"], str(row["iterations"]), f"{row['seconds']:.2f}",
+         f"{row['memory'] / 2**20:.0f}" if row["memory"] else "-", f"{row['per pixel']:.2f}", row["of"])
+        for row in rows
+    ]  # fmt: skip
+    heads = "network", "size", "division", "iterations", "s a frame", "peak MB", "time per pixel", "relative to"
+    return [f"Frames: dreamer.py {' '.join(SEED)}", *_aligned(heads, cells, 3)]
+
+
+def share_table(rows):
+    """What is not the network's: lines of text."""
+    cells = [
+        (row["size"], f"-flow {row['flow']} -d {row['divide']} -oct {row['octaves']} -itr {row['iterations']}",
+         f"{row['seconds']:.2f}", f"{row['outside']:.1%}", f"{row['overhead']:.1%}")
+        for row in rows
+    ]  # fmt: skip
+    heads = "size", "settings", "s a frame", "no gradient at work", "beyond the gradients alone"
+    return ["Share of a frame's time outside the network, default network", *_aligned(heads, cells, 2)]
+
+
+def start_lines(figures):
+    """How soon it starts: lines of text."""
+    return [f"--help {figures['help']:.2f} s, from the command to the first step {figures['first step']:.2f} s"]
+
+
+def _aligned(heads, rows, texts):
+    """Lines of a table; its first ``texts`` columns are to the left, those of numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows)]
+    sides = ["<"] * texts + [">"] * (len(heads) - texts)
+    formats = [f"{side}{width}" for side, width in zip(sides, widths)]
+    return ["  ".join(map(format, row, formats)).rstrip() for row in (heads, *rows)]
+
+
+MEASURES = dict(zip(BLOCKS, (_measure_steps, _measure_frames, _measure_share, _measure_start)))
+TABLES = dict(zip(BLOCKS, (steps_table, frames_table, share_table, start_lines)))
+
+
+def plot(rows, path):
+    """Draw the frames' time and peak memory against their pixels into a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (time_axes, memory_axes) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    for line in dict.fromkeys((row["network"], row["division"]) for row in rows):
+        mine = sorted((row for row in rows if (row["network"], row["division"]) == line), key=lambda row: row["pixels"])
+        million = [row["pixels"] / 1e6 for row in mine]
+        style = dict(marker="o", label=", ".join(line))
+        time_axes.plot(million, [row["seconds"] / row["iterations"] for row in mine], **style)
+        memory_axes.plot(million, [(row["memory"] or float("nan")) / 2**30 for row in mine], **style)
+    time_axes.set(xscale="log", yscale="log", xlabel="million pixels", ylabel="seconds a frame and iteration")
+    memory_axes.set(xscale="log", yscale="log", xlabel="million pixels", ylabel="peak memory (GB)")
+    for axes in (time_axes, memory_axes):
+        axes.grid(which="both", alpha=0.3)
+    time_axes.legend()
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+
+
+def parse(arguments):
+    """Read the command line; what would fail only after minutes fails here."""
+    parser = argparse.ArgumentParser(
+        prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=BLOCKS, default=BLOCKS, metavar="BLOCK",
+                        help=f"measure these alone: {', '.join(BLOCKS)}")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NAME",
+                        help=f"steps and frames of these alone: {', '.join(NETWORKS)}")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="tiny pictures: whether it works, not how fast it is")
+    size.add_argument("--full", action="store_true",
+                      help=f"4K with all {SEED_ITERATIONS} iterations (else {FEW_ITERATIONS}), and VGG at 720p too")
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"turns of each engine (default: {ROUNDS})")
+    parser.add_argument("--peer-python", metavar="PYTHON",
+                        help="a Python whose environment has neural-dream 0.0.4, torch 2.14.1 and torchvision 0.29.1")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to a file as well")
+    parser.add_argument("--plot", metavar="PNG", help="draw time and memory of the frames against their pixels")
+    given = parser.parse_args(arguments)
+    for option, path in (("--json", given.json), ("--plot", given.plot)):
+        if path and not Path(path).absolute().parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no directory {Path(path).parent}")
+    if given.plot and "frames" not in given.only:
+        raise UsageError("--plot draws the frames; measure them too (--only frames)")
+    if given.rounds is not None and given.rounds < 1:
+        raise UsageError(f"--rounds {given.rounds}: expected at least 1")
+    if given.peer_python:
+        found = shutil.which(given.peer_python)
+        if not found:
+            raise UsageError(f"--peer-python {given.peer_python}: no such program")
+        given.peer_python = os.path.abspath(found)  # it runs in another folder
+    return given
+
+
+def main(arguments=None):
+    """Run the command line and return its exit status."""
+    try:
+        given = parse(arguments)
+        figures = measure(given, tell=lambda line: print(f"… {line}", file=sys.stderr, flush=True))
+        if given.json:
+            Path(given.json).write_text(json.dumps(figures, indent=2) + "\n")
+        if given.plot:
+            plot(figures["frames"], given.plot)
+    except DreamError as error:
+        print(f"benchmark.py: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

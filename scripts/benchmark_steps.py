@@ -289,7 +289,7 @@ def open_engines(name, folder, peer_python, stack, tell):
     try:
         engines.append(Peer(CAFFE, sys.executable, room, "net.prototxt", str(Path(caffemodel).resolve())))
     except DreamError as error:
-        tell(str(error))
+        tell(f"{error}; it is left out")
     if peer_python and name == "googlenet":
         torch.save(state_dict(model), room / "bvlc_googlenet.pth")
         # It tells nets by the path, in which a temporary folder's name could say anything.

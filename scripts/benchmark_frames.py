@@ -1,0 +1,198 @@
+"""Whole frames: how long they take and how much memory, which part is not the network's, and how soon it starts."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from deepdream import ascent, objectives
+from deepdream.errors import DreamError
+from deepdream.frames import open_frames
+from deepdream.networks import load_network, resolve_layers
+from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
+from deepdream.sequence import dream_frames, open_render
+from deepdream.tiles import divide_gradient
+
+DREAMER = Path(__file__).resolve().parents[1] / "dreamer.py"
+# The settings of 2-dream, the old suite's script for videos, but for the iterations and the division.
+SEED_LAYER = "inception_4d/pool"
+SEED = (
+    "--octaves 3 --octavescale 1.8 --jitter 32 --stepsize 1.5 --flow 1 --flowthresh 6 --blendflow 0.9 "
+    f"--blendstatic 0.1 --layers {SEED_LAYER}"
+).split()
+SEED_ITERATIONS = 16
+SEED_DIVISION = "-d 2 -mw 1500"
+MOTION = 3  # pixels a frame to the right
+POLL = 0.02  # seconds between two looks at a process's memory
+
+
+@dataclass(frozen=True)
+class FrameCase:
+    """A render by the command line: frames of ``size`` (h, w), of which all but the first are timed."""
+
+    size: tuple
+    iterations: int = SEED_ITERATIONS
+    division: str = SEED_DIVISION
+    count: int = 2
+
+
+@dataclass(frozen=True)
+class ShareCase:
+    """A render at default settings but for these; frames of ``size`` (h, w)."""
+
+    size: tuple
+    flow: FlowMode
+    octaves: int = DreamOptions.octaves
+    iterations: int = DreamOptions.iterations
+    divide: DivideMode = DivideMode.OFF
+
+
+def write_frames(folder, size, count):
+    """Frames of a smooth scene with fine grain that moves right, as PNG in ``folder``."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(np.float32(rng.uniform(0, 255, (3, size[0] // 16 + 2, size[1] // 16 + 2))))
+    scene = ascent.resize(coarse, size).permute(1, 2, 0).numpy() + rng.normal(0, 4, (*size, 1))
+    scene = np.uint8(scene.clip(0, 255))
+    for number in range(count):
+        frame = Image.fromarray(np.roll(scene, MOTION * number, 1))
+        frame.save(folder / f"frame_{number:06d}.png", compress_level=1)
+
+
+def command(*arguments):
+    """A command of dreamer.py's on the CPU, and the environment in which it finds no other network by itself."""
+    environment = {name: value for name, value in os.environ.items() if name != "CAFFE_ROOT"}
+    return [sys.executable, DREAMER, *map(str, arguments)], environment
+
+
+def measure_frames(model, case, room):
+    """Seconds a frame, and the process's peak memory in bytes (None where the system does not tell), of a render.
+
+    ``model``: the folder of a Caffe model, None for the default network. ``room``: an empty folder. The time is
+    that from one saved dream to the next, so neither the start nor the first frame, which has no flow, counts.
+    """
+    write_frames(room / "Input", case.size, case.count)
+    line, environment = command(
+        *("-i", "Input", "-o", "Output", "--gpu", 0, "-v", 0, "-itr", case.iterations, *SEED, *case.division.split()),
+        *(("-t", model) if model else ()),
+    )
+    with subprocess.Popen(line, cwd=room, env=environment, stderr=subprocess.PIPE, text=True) as child:
+        peak = 0
+        while child.poll() is None:
+            peak = max(peak, _peak_memory(child.pid))
+            time.sleep(POLL)
+        said = child.stderr.read().strip()
+    if child.returncode:
+        raise DreamError(f"dreamer.py failed on frames of {case.size[1]}x{case.size[0]}: {said}")
+    saved = sorted(path.stat().st_mtime_ns for path in (room / "Output").glob("frame_*.png"))
+    return (saved[-1] - saved[0]) / 1e9 / (case.count - 1), peak or None
+
+
+def _peak_memory(pid):
+    """The largest resident set so far of a process, in bytes; 0 where it has ended or there is no /proc."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM")), 0)
+
+
+class _Enough(Exception):
+    """The frames that are measured are done."""
+
+
+class Stopwatch:
+    """Stands in for a network's ``gradient``: notes when each call began and ended, and of what it was."""
+
+    def __init__(self, network, enough):
+        """``enough``: calls after which the next one ends the render."""
+        self._compute, self._enough = network.gradient, enough
+        self.calls = []
+        network.gradient = self
+
+    def __call__(self, picture, layer, objective):
+        started = time.perf_counter()
+        if len(self.calls) == self._enough:
+            self.calls.append((started, started, None))
+            raise _Enough
+        result = self._compute(picture, layer, objective)
+        self.calls.append((started, time.perf_counter(), picture.shape))
+        return result
+
+    def alone(self, shape, layer, runs=3):
+        """Seconds of a call for a picture of this shape with nothing else going on."""
+        picture = torch.rand(shape) * 255 - 128
+        times = []
+        for _ in range(runs + 1):
+            started = time.perf_counter()
+            self._compute(picture, layer, objectives.l2)
+            times.append(time.perf_counter() - started)
+        return statistics.median(times[1:])
+
+
+def gradient_calls(case):
+    """How many gradients the frame of a `ShareCase` takes."""
+    division = DivideOptions(case.divide)
+    octaves = ascent.octave_sizes(*case.size, case.octaves, DreamOptions.octave_scale)
+    return case.iterations * sum(len(divide_gradient(*size, division)) for size in octaves)
+
+
+def measure_share(case, room):
+    """How much of a frame's time is not the network's: a dict of seconds and shares (0..1), on the default network.
+
+    Two frames and the first step of a third are rendered as the command line does it. The period from the second
+    frame's first step to the third's has all that a frame needs. ``outside``: the share of it in which no gradient is
+    computed. ``overhead``: the share that is left of it when the same gradients, computed with nothing else going on,
+    are taken off: it counts too what reading, flow and encoding cost where the network computes meanwhile, and may
+    come out a little below 0 where they cost nothing.
+    """
+    write_frames(room / "Input", case.size, 3)
+    network = load_network(gpu=False, tell=lambda line: None)
+    layers = resolve_layers(network, (SEED_LAYER,), tell=lambda line: None)
+    dream = DreamOptions(octaves=case.octaves, iterations=case.iterations)
+    options = RenderOptions(dream, FlowOptions(case.flow), DivideOptions(case.divide), image_type="png")
+    render = open_render(open_frames(room / "Input", "png"), room / "Output", network, layers, options)
+    each = gradient_calls(case)
+    watch = Stopwatch(network, enough=2 * each)
+    try:
+        for _ in dream_frames(render, network):
+            pass
+    except _Enough:
+        pass
+    *calls, (end, _, _) = watch.calls[each:]
+    period = end - calls[0][0]
+    alone = {shape: watch.alone(shape, layers[0]) for shape in {shape for _, _, shape in calls}}
+    inside = sum(ended - started for started, ended, _ in calls)
+    return {
+        "seconds": period,
+        "outside": 1 - inside / period,
+        "overhead": 1 - sum(alone[shape] for _, _, shape in calls) / period,
+    }
+
+
+def measure_start(size, room, runs=3):
+    """Seconds that ``--help`` takes, and those from the command to the first step with the default network cached."""
+    write_frames(room / "Input", size, 1)
+    load_network(gpu=False, tell=lambda line: None)  # into the cache, and the files into the system's
+    helps, steps = [], []
+    for number in range(runs):
+        line, environment = command("--help")
+        started = time.perf_counter()
+        subprocess.run(line, env=environment, stdout=subprocess.DEVNULL, check=True)
+        helps.append(time.perf_counter() - started)
+        line, environment = command("-i", "Input", "-o", f"Output{number}", "--gpu", 0, "-v", 2)
+        started = time.perf_counter()
+        with subprocess.Popen(line, cwd=room, env=environment, stderr=subprocess.PIPE, text=True) as child:
+            told = next((said for said in child.stderr if "iteration 1:" in said), None)
+            steps.append(time.perf_counter() - started)
+            child.terminate()
+        if told is None:
+            raise DreamError(f"dreamer.py has made no step: exit status {child.returncode}")
+    return {"help": statistics.median(helps), "first step": statistics.median(steps)}
