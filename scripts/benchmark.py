@@ -155,7 +155,7 @@ def _measure_share(plan, rounds, peak, given, tell):
 def _measure_start(plan, rounds, peak, given, tell):
     tell("the start")
     with tempfile.TemporaryDirectory() as folder:
-        return benchmark_frames.measure_start(plan.start, Path(folder))
+        return benchmark_frames.measure_start(plan.start, Path(folder), rounds)
 
 
 def machine_line(machine):

@@ -177,7 +177,7 @@ def measure_share(case, room):
     }
 
 
-def measure_start(size, room, runs=3):
+def measure_start(size, room, runs):
     """Seconds that ``--help`` takes, and those from the command to the first step with the default network cached."""
     write_frames(room / "Input", size, 1)
     load_network(gpu=False, tell=lambda line: None)  # into the cache, and the files into the system's
