@@ -107,7 +107,6 @@ def _measure_steps(plan, rounds, peak, given, tell):
     rows = []
     for name in given.networks:
         layers, places = plan.steps[name]
-        tell(f"steps of {name}")
         rows += benchmark_steps.measure_steps(name, layers, places, rounds, peak, given.peer_python, tell)
     return rows
 

@@ -34,6 +34,7 @@ SGEMM_SIDE = 2048
 WINDOW = (256, 256, 128)  # channels in and out, and height and width, of the convolution that shows the peak
 WARM_UP = 3, 2.0  # steps that are not counted, and the seconds after which fewer do
 TURN = 5, 0.4  # steps of a turn at the most, and the seconds that it may last where there is more than one
+PAUSE = 0.1  # seconds before a turn: the threads of the one before, in another process, may still wait busily
 LEAST_ROUNDS, LONG_RACE = 3, 8.0  # after so many seconds only the least number of rounds is made
 SAME_ACTIVATIONS, SAME_GRADIENT = 1e-3, 5e-2  # relative errors; ties under a maximum part gradients by some percent
 # Our test nets name the layers before the inception modules shorter than the model zoo's GoogLeNet does.
@@ -312,6 +313,7 @@ def race(engines, rounds):
         if number >= LEAST_ROUNDS and time.monotonic() - started > LONG_RACE:
             break
         for engine in engines:
+            time.sleep(PAUSE)
             seconds[engine.name] += engine.steps(turns[engine.name])
     return seconds
 
@@ -339,8 +341,8 @@ def _cpu_name():
 def measure_steps(name, layers, places, rounds, peak, peer_python, tell):
     """A row (dict) for each layer, size and engine of a network. ``places``: (h, w) by what to call it.
 
-    ``peak``: floating point operations a second, to which those of the convolutions are compared; ``tell`` gets a
-    line where an engine is missing. Raises `DreamError` where an engine computes something else.
+    ``peak``: floating point operations a second, to which those of the convolutions are compared; ``tell`` gets
+    what comes next, and which engine is missing. Raises `DreamError` where an engine computes something else.
     """
     with ExitStack() as stack:
         folder = make_model(name, stack.enter_context(tempfile.TemporaryDirectory()))
@@ -348,6 +350,7 @@ def measure_steps(name, layers, places, rounds, peak, peer_python, tell):
         for layer in layers:
             apart = None
             for place, size in places.items():
+                tell(f"steps of {name} to {layer} at {place}")
                 picture = caffe_nets.picture(size)
                 for engine in engines:
                     engine.open(picture.clone(), layer)
