@@ -217,25 +217,40 @@ TABLES = dict(zip(BLOCKS, (steps_table, frames_table, share_table, start_lines))
 
 def plot(rows, path):
     """Draw the frames' time and peak memory against their pixels into a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     figure, (time_axes, memory_axes) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    for line in dict.fromkeys((row["network"], row["division"]) for row in rows):
-        mine = sorted((row for row in rows if (row["network"], row["division"]) == line), key=lambda row: row["pixels"])
+    networks, divisions = (list(dict.fromkeys(row[key] for row in rows)) for key in ("network", "division"))
+    for network, division in dict.fromkeys((row["network"], row["division"]) for row in rows):
+        alike = [row for row in rows if row["network"] == network and row["division"] == division]
+        by_pixels = {row["pixels"]: row for row in reversed(alike)}  # the first where a size is there twice
+        mine = [by_pixels[pixels] for pixels in sorted(by_pixels)]
         million = [row["pixels"] / 1e6 for row in mine]
-        style = dict(marker="o", label=", ".join(line))
+        colour, marker = f"C{networks.index(network)}", "ov^s"[divisions.index(division)]
+        style = dict(color=colour, marker=marker, label=f"{network}, {division}")
         time_axes.plot(million, [row["seconds"] / row["iterations"] for row in mine], **style)
         memory_axes.plot(million, [(row["memory"] or float("nan")) / 2**30 for row in mine], **style)
-    time_axes.set(xscale="log", yscale="log", xlabel="million pixels", ylabel="seconds a frame and iteration")
-    memory_axes.set(xscale="log", yscale="log", xlabel="million pixels", ylabel="peak memory (GB)")
+    time_axes.set(title="time", ylabel="seconds a frame and iteration", yscale="log")
+    memory_axes.set(title="peak memory", ylabel="GB")
+    memory_axes.set_yscale("log", base=2)
     for axes in (time_axes, memory_axes):
+        axes.set(xscale="log", xlabel="million pixels a frame")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
         axes.grid(which="both", alpha=0.3)
-    time_axes.legend()
+    memory_axes.legend(fontsize="small")
     figure.savefig(path, dpi=90)
     pyplot.close(figure)
+
+
+def _pyplot():
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise UsageError(f"--plot: {error}; pip install -r scripts/requirements.txt") from error
+    return pyplot
 
 
 def parse(arguments):
@@ -262,6 +277,8 @@ def parse(arguments):
             raise UsageError(f"{option} {path}: there is no directory {Path(path).parent}")
     if given.plot and "frames" not in given.only:
         raise UsageError("--plot draws the frames; measure them too (--only frames)")
+    if given.plot:
+        _pyplot()
     if given.rounds is not None and given.rounds < 1:
         raise UsageError(f"--rounds {given.rounds}: expected at least 1")
     if given.peer_python:
