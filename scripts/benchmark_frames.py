@@ -35,7 +35,7 @@ POLL = 0.02  # seconds between two looks at a process's memory
 
 @dataclass(frozen=True)
 class FrameCase:
-    """A render by the command line: frames of ``size`` (h, w), of which all but the first are timed."""
+    """A render by the command line: ``count`` frames of ``size`` (h, w), of which all but the first are timed."""
 
     size: tuple
     iterations: int = SEED_ITERATIONS
@@ -75,24 +75,26 @@ def command(*arguments):
 def measure_frames(model, case, room):
     """Seconds a frame, and the process's peak memory in bytes (None where the system does not tell), of a render.
 
-    ``model``: the folder of a Caffe model, None for the default network. ``room``: an empty folder. The time is
-    that from one saved dream to the next, so neither the start nor the first frame, which has no flow, counts.
+    ``model``: the folder of a Caffe model, None for the default network. ``room``: an empty folder. The time is that
+    from the first saved dream to the last, so neither the start nor the first frame, which has no flow, counts. The
+    render is of one frame more, which is read while the last one dreams, and ends when that one is saved.
     """
-    write_frames(room / "Input", case.size, case.count)
+    write_frames(room / "Input", case.size, case.count + 1)
     line, environment = command(
         *("-i", "Input", "-o", "Output", "--gpu", 0, "-v", 0, "-itr", case.iterations, *SEED, *case.division.split()),
         *(("-t", model) if model else ()),
     )
+    first, last = (room / "Output" / f"frame_{number:06d}.png" for number in (0, case.count - 1))
+    peak = 0
     with subprocess.Popen(line, cwd=room, env=environment, stderr=subprocess.PIPE, text=True) as child:
-        peak = 0
-        while child.poll() is None:
+        while child.poll() is None and not last.exists():
             peak = max(peak, _peak_memory(child.pid))
             time.sleep(POLL)
+        child.terminate()
         said = child.stderr.read().strip()
-    if child.returncode:
+    if not last.exists():
         raise DreamError(f"dreamer.py failed on frames of {case.size[1]}x{case.size[0]}: {said}")
-    saved = sorted(path.stat().st_mtime_ns for path in (room / "Output").glob("frame_*.png"))
-    return (saved[-1] - saved[0]) / 1e9 / (case.count - 1), peak or None
+    return (last.stat().st_mtime_ns - first.stat().st_mtime_ns) / 1e9 / (case.count - 1), peak or None
 
 
 def _peak_memory(pid):
