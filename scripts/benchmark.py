@@ -194,7 +194,7 @@ def share_table(rows):
          f"{row['seconds']:.2f}", f"{row['outside']:.1%}", f"{row['overhead']:.1%}")
         for row in rows
     ]  # fmt: skip
-    heads = "size", "settings", "s a frame", "no gradient at work", "beyond the gradients alone"
+    heads = "size", "settings", "s a frame", "no gradient at work", "and gradients slowed"
     return ["Share of a frame's time outside the network, default network", *_aligned(heads, cells, 2)]
 
 

@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deepdream import ascent, objectives
+from deepdream import ascent
 from deepdream.errors import DreamError
 from deepdream.frames import open_frames
 from deepdream.networks import load_network, resolve_layers
@@ -128,16 +129,6 @@ class Stopwatch:
         self.calls.append((started, time.perf_counter(), picture.shape))
         return result
 
-    def alone(self, shape, layer, runs=3):
-        """Seconds of a call for a picture of this shape with nothing else going on."""
-        picture = torch.rand(shape) * 255 - 128
-        times = []
-        for _ in range(runs + 1):
-            started = time.perf_counter()
-            self._compute(picture, layer, objectives.l2)
-            times.append(time.perf_counter() - started)
-        return statistics.median(times[1:])
-
 
 def gradient_calls(case):
     """How many gradients the frame of a `ShareCase` takes."""
@@ -151,9 +142,8 @@ def measure_share(case, room):
 
     Two frames and the first step of a third are rendered as the command line does it. The period from the second
     frame's first step to the third's has all that a frame needs. ``outside``: the share of it in which no gradient is
-    computed. ``overhead``: the share that is left of it when the same gradients, computed with nothing else going on,
-    are taken off: it counts too what reading, flow and encoding cost where the network computes meanwhile, and may
-    come out a little below 0 where they cost nothing.
+    computed. ``overhead``: the same where a gradient counts for no more than the lower quartile of its kind: what
+    reading, flow and encoding meanwhile take from it is not the network's either.
     """
     write_frames(room / "Input", case.size, 3)
     network = load_network(gpu=False, tell=lambda line: None)
@@ -170,12 +160,15 @@ def measure_share(case, room):
         pass
     *calls, (end, _, _) = watch.calls[each:]
     period = end - calls[0][0]
-    alone = {shape: watch.alone(shape, layers[0]) for shape in {shape for _, _, shape in calls}}
-    inside = sum(ended - started for started, ended, _ in calls)
+    spans = defaultdict(list)
+    for started, ended, shape in calls:
+        spans[shape].append(ended - started)
+    inside = sum(map(sum, spans.values()))
+    undisturbed = sum(len(times) * np.quantile(times, 0.25) for times in spans.values())
     return {
         "seconds": period,
         "outside": 1 - inside / period,
-        "overhead": 1 - sum(alone[shape] for _, _, shape in calls) / period,
+        "overhead": float(1 - undisturbed / period),
     }
 
 

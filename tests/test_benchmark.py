@@ -128,7 +128,7 @@ def test_frames_are_rendered_whole_and_set_against_the_smallest(measured):
 
 def test_shares_are_shares(measured):
     (row,) = measured[0]["share"]
-    assert 0 < row["outside"] < 1 and row["overhead"] < 1 and row["seconds"] > 0
+    assert 0 < row["outside"] < 1 and 0 < row["overhead"] < 1 and row["seconds"] > 0
     assert 0 < measured[0]["start"]["help"] < measured[0]["start"]["first step"]
 
 
