@@ -173,11 +173,24 @@ class Watched:
 
 
 def test_each_step_moves_by_the_step_size_in_the_mean():
-    x = torch.zeros(3, 20, 20)
-    gradient = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 20, 20), dtype=np.float32))
-    strength = ascent.step(x, gradient, 1.5, -torch.from_numpy(MEAN), 255 - torch.from_numpy(MEAN))
+    x, network = torch.zeros(3, 20, 20), Wavy()
+    gradient = np.random.default_rng(0).standard_normal((3, 20, 20), dtype=np.float32)
+    network.slope = lambda picture: gradient
+    (strength,) = ascent.ascend(x, network, "layer", None, DreamOptions(iterations=1), np.random.default_rng(0))
     assert abs(float(x.abs().mean()) - 1.5) < 1e-4
-    assert abs(float(strength) - abs(gradient.numpy()).mean()) < 1e-5
+    assert abs(float(strength) - abs(gradient).mean()) < 1e-5
+
+
+@pytest.mark.parametrize("size", [(24, 31), (5, 70), (1, 2)])
+def test_many_steps_with_jitter_are_plain_rolls_of_the_picture(size):
+    x = torch.from_numpy(to_planes(noise(*size)))
+    wanted, rng = x.numpy().copy(), np.random.default_rng(5)
+    list(ascent.ascend(x, Wavy(), "layer", None, DreamOptions(iterations=9, jitter=12), np.random.default_rng(5)))
+    for _ in range(9):
+        shift = rng.integers(-12, 12, 2, endpoint=True)
+        gradient = Wavy.slope(np.roll(wanted, shift, (1, 2)))
+        wanted = plain_step(wanted, np.roll(gradient, -shift, (1, 2)), 1.5)
+    np.testing.assert_allclose(x, wanted, atol=1e-3)
 
 
 def test_the_jitter_draws_every_shift_and_none_beyond():
