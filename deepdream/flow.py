@@ -86,21 +86,47 @@ def zoom_in(picture, zoom):
     return cv2.warpAffine(np.float32(picture), matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def start_picture(previous, current, dream, options, zoom):
+@dataclass(frozen=True)
+class Motion:
+    """What two successive source frames tell before the earlier one is dreamed; which of it, the `FlowMode` decides.
+
+    ``flow`` (h, w, 2): blended, from the previous frame to the current one; stabilised, from the current one back,
+    with ``trust`` (h, w), its `agreement` with the flow forward. At a scene cut there is neither.
+    """
+
+    flow: np.ndarray | None = None
+    trust: np.ndarray | None = None
+    is_cut: bool = False
+
+
+def observe(previous, current, options):
+    """The `Motion` between two source frames under `FlowOptions`."""
+    if options.mode == FlowMode.OFF:
+        return Motion()
+    if options.mode == FlowMode.BLEND:
+        return Motion(estimate_flow(previous, current))
+    if is_cut(previous, current):
+        return Motion(is_cut=True)
+    back, forward = estimate_fine_flow(current, previous), estimate_fine_flow(previous, current)
+    return Motion(back, agreement(back, forward))
+
+
+def start_picture(previous, current, dream, options, zoom, motion=None):
     """The picture from which the current frame's dream starts: float32 (h, w, 3) in 0..255.
 
     ``previous`` and ``current``: source frames; ``dream``: that of the previous. ``options``: `FlowOptions`.
-    Where it is still the frame takes ``blend_static`` of the dream; where it moves it takes ``blend_flow`` of
-    the hallucination (dream less source), shifted along the flow, on top of itself.
+    ``motion``: what `observe` gave of them, if it has been found. Where it is still the frame takes
+    ``blend_static`` of the dream; where it moves it takes ``blend_flow`` of the hallucination (dream less source),
+    shifted along the flow, on top of itself.
     """
+    motion = motion or observe(previous, current, options)
     current = np.float32(current)
     still = current + options.blend_static * (zoom_in(dream, zoom) - current)
     if options.mode == FlowMode.OFF:
         return still
-    flow = estimate_flow(previous, np.uint8(current))
     hallucination = zoom_in(np.float32(dream) - previous, zoom)
-    moved = np.clip(current + options.blend_flow * warp(hallucination, flow), 0, 255)
-    return np.where(moving(flow, options.threshold)[..., None], moved, still)
+    moved = np.clip(current + options.blend_flow * warp(hallucination, motion.flow), 0, 255)
+    return np.where(moving(motion.flow, options.threshold)[..., None], moved, still)
 
 
 @dataclass(frozen=True)
@@ -132,17 +158,17 @@ class Inheritance:
         return np.uint8(np.rint(eased))
 
 
-def inherit(previous, current, dream, options, zoom):
+def inherit(previous, current, dream, options, zoom, motion=None):
     """The `Inheritance` of the current frame; arguments as of `start_picture`."""
+    motion = motion or observe(previous, current, options)
     if options.mode != FlowMode.STABLE:
-        return Inheritance(start_picture(previous, current, dream, options, zoom))
-    if is_cut(previous, current):
+        return Inheritance(start_picture(previous, current, dream, options, zoom, motion))
+    if motion.is_cut:
         return Inheritance(np.float32(current), is_cut=True)
-    back, forward = estimate_fine_flow(current, previous), estimate_fine_flow(previous, current)
-    hallucination = sample(np.float32(dream) - previous, _zoomed(back, zoom), sharp=True)
+    hallucination = sample(np.float32(dream) - previous, _zoomed(motion.flow, zoom), sharp=True)
     carried = np.clip(current + hallucination, 0, 255)
-    share = np.where(moving(back, options.threshold), options.blend_flow, options.blend_static)
-    share = np.float32(share * agreement(back, forward))[..., None]
+    share = np.where(moving(motion.flow, options.threshold), options.blend_flow, options.blend_static)
+    share = np.float32(share * motion.trust)[..., None]
     return Inheritance(current + share * (carried - current), current, carried, share)
 
 

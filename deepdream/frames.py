@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import chain, islice, pairwise
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from natsort import natsorted, ns
@@ -29,6 +30,7 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 END_MARKS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # of PNG and JPEG; cameras may add something after it
 END_SPAN = 4096  # bytes in which to look for it
 Image.MAX_IMAGE_PIXELS = LARGEST_FRAME // 2  # Pillow refuses what has more than twice this
+_ONE_READER = Lock()  # catching warnings changes the whole process: threads take turns
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def missing_numbers(paths):
 @contextmanager
 def _open_picture(path):
     """A picture file, open. Whatever goes wrong with it in the block is a `UsageError` that names it."""
-    with warnings.catch_warnings():
+    with _ONE_READER, warnings.catch_warnings():
         # Of damage, and of sizes between half the limit and the limit, which itself is what counts here.
         warnings.simplefilter("ignore")
         try:

@@ -83,9 +83,9 @@ class Journal:
             write_whole(self._directory / JOURNAL_NAME, text.encode())
         return todo
 
-    def record(self, number, path, source):
-        """Note that a frame has been saved."""
-        self._sums[number] = (file_sum(path), file_sum(source))
+    def record(self, number, path, source_sum):
+        """Note that a frame has been saved; ``source_sum``: the `file_sum` of its source as it was read."""
+        self._sums[number] = (file_sum(path), source_sum)
         try:
             # A link in its place would lead out of the directory.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)

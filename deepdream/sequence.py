@@ -1,8 +1,10 @@
 """The loop over frames: start picture, dream, save. A run that was stopped goes on after its last whole frame."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from deepdream import ascent, objectives
 from deepdream.errors import UsageError
-from deepdream.flow import Inheritance, inherit, inherits
+from deepdream.flow import Inheritance, Motion, inherit, inherits, observe
 from deepdream.frames import LARGEST_FRAME, FrameDirectory, copy_clip, read_frame, write_frame
 from deepdream.journal import Journal, file_sum
 from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
@@ -103,44 +105,93 @@ def check_source(frames, output):
 def dream_frames(render, network, on_step=None):
     """Dream and save the frames of a `Render` that are still to do; yields a `FrameReport` a frame.
 
+    While a frame dreams, threads save the one before it and read the one after it, so a report comes when the next
+    frame is dreamed. Whatever goes wrong, the frames before are saved and reported first.
     ``on_step(number, report)`` is called with the frame's number and each `ascent.StepReport`.
     """
-    with render.journal:
+    with render.journal, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         objective_of = _objectives(network, render)
-        source_number, source = None, None
-        for number in render.todo:
-            started = time.monotonic()
-            previous = source if source_number == number - 1 else None
-            source_number, source = number, _read(render, number)
-            layer = render.layers[number % len(render.layers)]
-            inherited = _inherit(render, number, previous, source)
-            picture = ascent.dream(
-                inherited.start,
-                network,
-                layer,
-                render.options.dream,
-                render.options.divide,
-                objective_of(layer),
-                _jitter(render, number),
-                on_step and partial(on_step, number),
-            )
-            path = render.path(number)
-            write_frame(path, inherited.settle(picture), render.frames.image_type)
-            render.journal.record(number, path, render.frames.paths[number])
-            seconds = time.monotonic() - started
-            yield FrameReport(number, len(render.frames.paths), path, layer, seconds, inherited.is_cut)
+        saving = dream = None  # the frame before: its report to come, and its dream if it was made just now
+        try:
+            for scene in _scenes(render, reader):
+                started = time.monotonic()
+                layer = render.layers[scene.number % len(render.layers)]
+                inherited = _inherit(render, scene, dream)
+                picture = ascent.dream(
+                    inherited.start,
+                    network,
+                    layer,
+                    render.options.dream,
+                    render.options.divide,
+                    objective_of(layer),
+                    _jitter(render, scene.number),
+                    on_step and partial(on_step, scene.number),
+                )
+                picture = inherited.settle(picture)
+                if saving:
+                    yield saving.result()
+                saving = writer.submit(_save, render, scene, picture, layer, started, inherited.is_cut)
+                if render.frames.image_type == "png":
+                    dream = picture
+                else:
+                    saving.result()  # other types lose something: the next frame inherits what the file holds
+        except Exception:
+            if saving:
+                yield saving.result()
+            raise
+        if saving:
+            yield saving.result()
 
 
-def _inherit(render, number, previous, current):
-    """What a frame takes over from the one before. That dream is read as saved, so that a resumed run gives the
-    same bytes."""
-    options = render.options
-    if number == 0 or not inherits(options.flow):
-        return Inheritance(current)
-    if previous is None and options.flow.mode != FlowMode.OFF:
-        previous = _read(render, number - 1)
-    dream = read_frame(render.path(number - 1))
-    return inherit(previous, current, dream, options.flow, options.dream.zoom)
+@dataclass(frozen=True)
+class _Scene:
+    """A source frame, what was before it and the motion since, if it inherits, and the sum of its file."""
+
+    number: int
+    source: np.ndarray
+    source_sum: str
+    previous: np.ndarray | None = None
+    motion: Motion | None = None
+
+
+def _scenes(render, reader):
+    """A `_Scene` for each frame to do; each is read by the executor ``reader`` while the one before it is in use."""
+    ahead = None
+    for number, following in pairwise((*render.todo, None)):
+        scene = (ahead or reader.submit(_read_scene, render, number, None)).result()
+        ahead = None if following is None else reader.submit(_read_scene, render, following, scene)
+        yield scene
+
+
+def _read_scene(render, number, before):
+    """The `_Scene` of a frame; ``before``: the one that was read last, or None."""
+    flow = render.options.flow
+    source_sum, source = file_sum(render.frames.paths[number]), _read(render, number)
+    if number == 0 or not inherits(flow):
+        return _Scene(number, source, source_sum)
+    if flow.mode == FlowMode.OFF:
+        return _Scene(number, source, source_sum, None, Motion())
+    previous = before.source if before and before.number == number - 1 else _read(render, number - 1)
+    return _Scene(number, source, source_sum, previous, observe(previous, source, flow))
+
+
+def _inherit(render, scene, dream):
+    """What a frame takes over from the ``dream`` before it, which is read as saved where it is None: a resumed run
+    gives the same bytes."""
+    if scene.motion is None:
+        return Inheritance(scene.source)
+    if dream is None:
+        dream = read_frame(render.path(scene.number - 1))
+    return inherit(scene.previous, scene.source, dream, render.options.flow, render.options.dream.zoom, scene.motion)
+
+
+def _save(render, scene, picture, layer, started, is_cut):
+    """Save and note a frame; its `FrameReport`."""
+    path = render.path(scene.number)
+    write_frame(path, picture, render.frames.image_type)
+    render.journal.record(scene.number, path, scene.source_sum)
+    seconds = time.monotonic() - started
+    return FrameReport(scene.number, len(render.frames.paths), path, layer, seconds, is_cut)
 
 
 def _jitter(render, number):

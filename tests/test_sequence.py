@@ -3,14 +3,15 @@
 import json
 import shutil
 from fractions import Fraction
+from threading import Event
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deepdream.errors import PictureTooSmall, UsageError
-from deepdream.flow import start_picture
-from deepdream.frames import Clip, open_frames, read_clip, read_frame, write_clip
+from deepdream.errors import DreamError, PictureTooSmall, UsageError
+from deepdream.flow import observe, start_picture
+from deepdream.frames import Clip, open_frames, read_clip, read_frame, write_clip, write_frame
 from deepdream.networks import resolve_layers
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
 from deepdream.sequence import dream_frames, open_render
@@ -247,6 +248,88 @@ def test_the_work_is_what_the_steps_report(source, tmp_path, small_network):
     list(dream_frames(again, small_network, lambda number, report: done.append((number, report.pixels))))
     assert sum(pixels for _, pixels in done) == again.work > 0
     assert {number for number, _ in done} == set(range(5))
+
+
+# --- One frame ahead, one behind -------------------------------------------------------------------
+
+
+def test_the_next_frame_is_read_and_the_one_before_is_saved_while_a_frame_dreams(
+    source, tmp_path, small_network, monkeypatch
+):
+    known, dreaming, saved = [Event() for _ in range(5)], [Event() for _ in range(5)], []
+
+    def look(*arguments):
+        known[[event.is_set() for event in known].index(False, 1)].set()  # that of frame 1, 2, ...
+        return observe(*arguments)
+
+    def save(path, *arguments):
+        number = int(path.stem[-6:])
+        assert number == 4 or dreaming[number + 1].wait(60), "saved before the next frame dreams"
+        write_frame(path, *arguments)
+        saved.append(number)
+
+    def on_step(number, report):
+        dreaming[number].set()
+        assert number == 4 or known[number + 1].wait(60), "not read while the one before dreams"
+        assert not any(event.is_set() for event in known[number + 2 :]), "read too far ahead"
+        assert number - len(saved) <= 1, "too far behind"
+
+    monkeypatch.setattr("deepdream.sequence.observe", look)
+    monkeypatch.setattr("deepdream.sequence.write_frame", save)
+    render = opened(source, tmp_path / "out", small_network, BLEND)
+    assert [report.number for report in dream_frames(render, small_network, on_step)] == list(range(5)) == saved
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_frame_that_cannot_be_read_leaves_those_before_it_saved_and_reported(footage, tmp_path, small_network, kind):
+    source = save_frames(footage, tmp_path / "source", kind=kind)
+    render = opened(source, tmp_path / "out", small_network, BLEND)
+    (source / f"shot-9.{kind}").unlink()
+    frames = dream_frames(render, small_network)
+    assert [next(frames).number for _ in range(2)] == [0, 1]
+    with pytest.raises(UsageError, match=f"shot-9.{kind} does not exist"):
+        next(frames)
+    assert len(contents(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_frame_that_cannot_be_saved_ends_it_with_those_before_reported(
+    footage, tmp_path, small_network, monkeypatch, kind
+):
+    def save(path, *arguments):
+        if path.stem == "frame_000002":
+            raise DreamError(f"cannot write {path}")
+        write_frame(path, *arguments)
+
+    monkeypatch.setattr("deepdream.sequence.write_frame", save)
+    source = save_frames(footage, tmp_path / "source", kind=kind)
+    frames = dream_frames(opened(source, tmp_path / "out", small_network, BLEND), small_network)
+    assert [next(frames).number for _ in range(2)] == [0, 1]
+    with pytest.raises(DreamError, match=f"frame_000002.{kind}"):
+        next(frames)
+    assert list(contents(tmp_path / "out")) == [f"frame_000000.{kind}", f"frame_000001.{kind}"]
+
+
+def test_a_dream_that_fails_does_not_hide_the_frame_before(source, tmp_path, small_network):
+    def on_step(number, report):
+        if number == 2:
+            raise DreamError("out of luck")
+
+    frames = dream_frames(opened(source, tmp_path / "out", small_network, BLEND), small_network, on_step)
+    assert [next(frames).number for _ in range(2)] == [0, 1]
+    with pytest.raises(DreamError, match="out of luck"):
+        next(frames)
+    assert opened(source, tmp_path / "out", small_network, BLEND).todo == (2, 3, 4)
+
+
+def test_a_source_frame_that_changes_while_it_dreams_is_told_afterwards(source, tmp_path, small_network):
+    def on_step(number, report):
+        if number == 2:
+            Image.new("RGB", (48, 40)).save(source / "shot-9.png")
+
+    list(dream_frames(opened(source, tmp_path / "out", small_network, BLEND), small_network, on_step))
+    with pytest.raises(UsageError, match="shot-9.png has changed"):
+        opened(source, tmp_path / "out", small_network, BLEND)
 
 
 # --- What must not be mixed or lost ----------------------------------------------------------------

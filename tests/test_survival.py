@@ -152,21 +152,22 @@ def test_a_full_disk_leaves_no_half_video(place, capsys, full_disk):
     assert dreamer.main(["-e", "-i", "clip.mp4", "-o", "Frames"]) == 0
 
 
-@pytest.mark.parametrize("what, status, said", [("Output", 2, "Output/frame_000001.png does not exist"),
-                                                ("png/image-000003.png", 2, "image-000003.png does not exist")])
+@pytest.mark.parametrize("what, status, said", [("Output", 1, "cannot write Output/frame_000001.png: No such file"),
+                                                ("png/image-000004.png", 2, "image-000004.png does not exist")])
 def test_what_vanishes_midway_is_named_and_the_rerun_completes(place, capsys, monkeypatch, what, status, said):
     assert dreamer.main(command(output="Whole")) == 0
     from deepdream.journal import Journal
 
     record = Journal.record
 
-    def vanish(journal, number, path, source):
-        record(journal, number, path, source)
-        if number == 1:
+    def vanish(journal, number, *sums):
+        record(journal, number, *sums)
+        if number == 0:
             Path(what).rename("gone")
 
     monkeypatch.setattr(Journal, "record", vanish)
     refused(capsys, status, said, command())
+    assert what == "Output" or len(dreams()) == 3  # all before it are saved
     monkeypatch.setattr(Journal, "record", record)
     Path("gone").rename(what)
     assert dreamer.main(command()) == 0 and dreams() == dreams("Whole")
