@@ -211,9 +211,13 @@ def agreement(flow, back):
     that comes and goes is itself a flicker.
     """
     returned = sample(back, flow)
-    gap = ((flow + returned) ** 2).sum(-1)
-    tolerance = 0.01 * ((flow**2).sum(-1) + (returned**2).sum(-1)) + 0.5
+    gap = _squared_length(flow + returned)
+    tolerance = 0.01 * (_squared_length(flow) + _squared_length(returned)) + 0.5
     return 1 / (1 + (gap / tolerance) ** 2)
+
+
+def _squared_length(vectors):
+    return np.einsum("hwk,hwk->hw", vectors, vectors)  # several times as fast as a sum over so short an axis
 
 
 def is_cut(previous, current):

@@ -1,12 +1,16 @@
 """The loop over frames: none lost, none out of order, resumed to the byte, nothing finished destroyed."""
 
+import gc
 import json
+import os
 import shutil
+import tracemalloc
 from fractions import Fraction
-from threading import Event
+from threading import Event, active_count
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from deepdream.errors import DreamError, PictureTooSmall, UsageError
@@ -17,7 +21,7 @@ from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode,
 from deepdream.sequence import dream_frames, open_render
 
 QUICK = {"octaves": 2, "iterations": 1, "jitter": 4, "layers": ("mixed",)}
-BLEND = FlowOptions(FlowMode.BLEND)
+BLEND, STABLE = FlowOptions(FlowMode.BLEND), FlowOptions(FlowMode.STABLE)
 INDEPENDENT = FlowOptions(FlowMode.OFF, blend_static=0)
 
 
@@ -330,6 +334,23 @@ def test_a_source_frame_that_changes_while_it_dreams_is_told_afterwards(source, 
     list(dream_frames(opened(source, tmp_path / "out", small_network, BLEND), small_network, on_step))
     with pytest.raises(UsageError, match="shot-9.png has changed"):
         opened(source, tmp_path / "out", small_network, BLEND)
+
+
+def test_a_long_run_does_not_grow(footage, tmp_path, small_network):
+    source = save_frames(footage * 12, tmp_path / "source", size=(96, 64))
+    held = []
+    tracemalloc.start()
+    try:
+        for report in dream_frames(opened(source, tmp_path / "out", small_network, STABLE), small_network):
+            if report.number in (19, 59):
+                gc.collect()
+                tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+                held.append((len(tensors), len(os.listdir("/dev/fd")), active_count()))
+                held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert held[0] == held[2]  # tensors, open files, threads
+    assert held[3] - held[1] < 40 * 96 * 64  # a byte a pixel: nothing of a frame is kept, only its sums
 
 
 # --- What must not be mixed or lost ----------------------------------------------------------------
