@@ -113,7 +113,7 @@ def dream_frames(render, network, on_step=None):
         objective_of = _objectives(network, render)
         saving = dream = None  # the frame before: its report to come, and its dream if it was made just now
         try:
-            for scene in _scenes(render, reader):
+            for scene in _scenes(render, reader, look_ahead=network.device.type != "cpu"):
                 started = time.monotonic()
                 layer = render.layers[scene.number % len(render.layers)]
                 inherited = _inherit(render, scene, dream)
@@ -145,7 +145,7 @@ def dream_frames(render, network, on_step=None):
 
 @dataclass(frozen=True)
 class _Scene:
-    """A source frame, what was before it and the motion since, if it inherits, and the sum of its file."""
+    """A source frame, the sum of its file, and under optical flow the frame before and the motion, if it is known."""
 
     number: int
     source: np.ndarray
@@ -154,31 +154,33 @@ class _Scene:
     motion: Motion | None = None
 
 
-def _scenes(render, reader):
-    """A `_Scene` for each frame to do; each is read by the executor ``reader`` while the one before it is in use."""
+def _scenes(render, reader, look_ahead):
+    """A `_Scene` for each frame to do; each is read by the executor ``reader`` while the one before it is in use.
+
+    With ``look_ahead`` its motion is found there too. Not so on a CPU: a network that has all cores is held up by a
+    flow on one of them for longer than the flow alone takes.
+    """
     ahead = None
     for number, following in pairwise((*render.todo, None)):
-        scene = (ahead or reader.submit(_read_scene, render, number, None)).result()
-        ahead = None if following is None else reader.submit(_read_scene, render, following, scene)
+        scene = (ahead or reader.submit(_read_scene, render, number, None, look_ahead)).result()
+        ahead = None if following is None else reader.submit(_read_scene, render, following, scene, look_ahead)
         yield scene
 
 
-def _read_scene(render, number, before):
-    """The `_Scene` of a frame; ``before``: the one that was read last, or None."""
+def _read_scene(render, number, before, look):
+    """The `_Scene` of a frame; ``before``: the one that was read last, or None. ``look``: find its motion, too."""
     flow = render.options.flow
     source_sum, source = file_sum(render.frames.paths[number]), _read(render, number)
-    if number == 0 or not inherits(flow):
+    if number == 0 or flow.mode == FlowMode.OFF:
         return _Scene(number, source, source_sum)
-    if flow.mode == FlowMode.OFF:
-        return _Scene(number, source, source_sum, None, Motion())
     previous = before.source if before and before.number == number - 1 else _read(render, number - 1)
-    return _Scene(number, source, source_sum, previous, observe(previous, source, flow))
+    return _Scene(number, source, source_sum, previous, observe(previous, source, flow) if look else None)
 
 
 def _inherit(render, scene, dream):
     """What a frame takes over from the ``dream`` before it, which is read as saved where it is None: a resumed run
     gives the same bytes."""
-    if scene.motion is None:
+    if scene.number == 0 or not inherits(render.options.flow):
         return Inheritance(scene.source)
     if dream is None:
         dream = read_frame(render.path(scene.number - 1))

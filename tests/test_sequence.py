@@ -6,7 +6,7 @@ import os
 import shutil
 import tracemalloc
 from fractions import Fraction
-from threading import Event, active_count
+from threading import Event, active_count, current_thread, main_thread
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from deepdream.flow import observe, start_picture
 from deepdream.frames import Clip, open_frames, read_clip, read_frame, write_clip, write_frame
 from deepdream.networks import resolve_layers
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
-from deepdream.sequence import dream_frames, open_render
+from deepdream.sequence import _scenes, dream_frames, open_render
 
 QUICK = {"octaves": 2, "iterations": 1, "jitter": 4, "layers": ("mixed",)}
 BLEND, STABLE = FlowOptions(FlowMode.BLEND), FlowOptions(FlowMode.STABLE)
@@ -262,9 +262,10 @@ def test_the_next_frame_is_read_and_the_one_before_is_saved_while_a_frame_dreams
 ):
     known, dreaming, saved = [Event() for _ in range(5)], [Event() for _ in range(5)], []
 
-    def look(*arguments):
-        known[[event.is_set() for event in known].index(False, 1)].set()  # that of frame 1, 2, ...
-        return observe(*arguments)
+    def read(path):
+        if path.parent == source:
+            known[int(path.stem[5:]) - 7].set()
+        return read_frame(path)
 
     def save(path, *arguments):
         number = int(path.stem[-6:])
@@ -278,10 +279,29 @@ def test_the_next_frame_is_read_and_the_one_before_is_saved_while_a_frame_dreams
         assert not any(event.is_set() for event in known[number + 2 :]), "read too far ahead"
         assert number - len(saved) <= 1, "too far behind"
 
-    monkeypatch.setattr("deepdream.sequence.observe", look)
-    monkeypatch.setattr("deepdream.sequence.write_frame", save)
     render = opened(source, tmp_path / "out", small_network, BLEND)
+    monkeypatch.setattr("deepdream.sequence.read_frame", read)
+    monkeypatch.setattr("deepdream.sequence.write_frame", save)
     assert [report.number for report in dream_frames(render, small_network, on_step)] == list(range(5)) == saved
+
+
+@pytest.mark.parametrize("flow", [FlowOptions(), BLEND, STABLE], ids=["static", "flow", "stable"])
+def test_looking_ahead_changes_no_byte(source, tmp_path, small_network, monkeypatch, flow):
+    """A network on a GPU leaves the CPU to the flow; this one stands in for it."""
+    render(source, tmp_path / "whole", small_network, flow)
+    threads = []
+
+    def look(*arguments):
+        threads.append(current_thread())
+        return observe(*arguments)
+
+    monkeypatch.setattr(
+        "deepdream.sequence._scenes", lambda render, reader, look_ahead: _scenes(render, reader, True)
+    )
+    monkeypatch.setattr("deepdream.sequence.observe", look)
+    render(source, tmp_path / "out", small_network, flow)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert len(threads) == (4 if flow.mode else 0) and main_thread() not in threads
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
