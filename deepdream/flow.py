@@ -19,7 +19,8 @@ LEAST_MOTION = 0.1  # pixels: a frame whose every pixel moves less is still
 EASE = 0.8  # of the share a frame inherits: how far the finished frame is drawn back to the dream carried on to it
 STRONGEST = 1.5  # times as strong as what its own steps changed: so strong a stabilised frame may be in the mean
 SLOWEST = 0.95  # of its strength a frame keeps that is stronger than that: the dream fades, it does not pump
-LARGEST_SIDE = 960  # pixels: larger frames are shrunk to this for the fine flow
+LARGEST_SIDE = 480  # pixels: larger frames are shrunk for the fine flow, to this …
+LEAST_SCALE = 0.25  # … but not by more than this
 LEAST_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
 CUT_WIDTH = 160  # pixels: as wide as frames are compared for a scene cut; sensor noise does not survive it
 CUT_CONTENT = 27  # the threshold of PySceneDetect's ContentDetector
@@ -177,11 +178,11 @@ def estimate_fine_flow(frame, other):
 
     Dense inverse search (Kroeger et al. 2016) at half size, then one variational refinement (Brox et al. 2004) at
     full size. A little blur keeps both from following the sensor's noise. Frames larger than `LARGEST_SIDE` are
-    compared at that size: motion is smooth, and the flow of a 4K frame would cost more than it brings.
+    compared at reduced size: motion is smooth, and the flow at full size would cost more than it brings.
     """
     cv2 = _opencv()
     height, width = frame.shape[:2]
-    scale = min(1, LARGEST_SIDE / max(height, width))
+    scale = min(1, max(LARGEST_SIDE / max(height, width), LEAST_SCALE))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (frame, other)]
     grey = [cv2.GaussianBlur(cv2.resize(one, size, interpolation=cv2.INTER_AREA), (0, 0), 0.7) for one in grey]

@@ -232,7 +232,7 @@ class Peer(Engine):
     def result(self):
         """(activations, gradient) as arrays; the gradient is the last step's, up to its scale."""
         self._ask(result="result.npz")
-        with np.load(self._folder / "result.npz") as saved:
+        with np.load(self._folder / "result.npz", allow_pickle=False) as saved:
             return saved["activations"], saved["gradient"]
 
     def close(self):

@@ -60,8 +60,12 @@ class Convolution:
         ]
         weights, biases, windows = zip(*parts)
         sizes = [len(bias) for bias in biases]
-        weight, bias = torch.cat(weights), torch.cat(biases)
-        return Convolve(weight, bias, windows[0], self.ceiling, sizes, self.owns_gradient, dtype)
+        return Convolve(_joined(weights), _joined(biases), windows[0], self.ceiling, sizes, self.owns_gradient, dtype)
+
+
+def _joined(parts):
+    """Tensors end to end. The first `torch.cat` on meta tensors takes PyTorch half a second of imports."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _parameters(layer, scales, device, dtype):
