@@ -471,7 +471,6 @@ def run_dream(given, screen, source, output, options, network=None):
 
         try:
             for frame in dream_frames(render, network, on_step):
-                memory.give_back()
                 if frame.is_cut:
                     screen.detail(f"frame {frame.number + 1}/{count}: scene cut, nothing inherited")
                 screen.detail(f"frame {frame.number + 1}/{count}: {frame.layer}, {frame.seconds:.1f} s, {frame.path}")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from deepdream.errors import ModelError
+from deepdream.heap import give_back
 from deepdream.options import DivideOptions
 from deepdream.tiles import divide, divide_gradient
 
@@ -40,6 +41,7 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
     ``on_step`` is called with a `StepReport` after each step. Returns uint8 RGB (h, w, 3). Raises
     `PictureTooSmall` where an octave does not reach the layer, `ModelError` where the gradient is not finite.
     """
+    give_back()
     octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale)
     detail = torch.zeros_like(octaves[-1])
     for number, base in enumerate(reversed(octaves), 1):
@@ -57,6 +59,7 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
         if not torch.isfinite(x).all():
             raise ModelError(f"the gradient at {layer} is not finite: the weights of {network.name} are broken")
         detail = x - base
+        give_back()
     return to_picture(x, network)
 
 

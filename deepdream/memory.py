@@ -1,8 +1,6 @@
 """Whether a dream fits into the memory there is, and with which tiles it would."""
 
-import ctypes
 import math
-import os
 import traceback
 from pathlib import Path, PurePosixPath
 
@@ -24,7 +22,7 @@ except ImportError:  # Windows has no such limits
 # inherited, what the flow is found with); how much more than its tensors a gradient takes, for what lies unused
 # between them; and what threads and libraries set aside with the first step.
 FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 10, FlowMode.STABLE: 10}
-SPACING = 1.25
+SPACING = 1.4
 SET_ASIDE = 50_000_000
 FILLED = 0.8  # of the memory that is free, by the tiles that are advised
 TILE_STEP = 100  # pixels: tiles are advised in multiples of it
@@ -78,16 +76,6 @@ def available(device):
     except RuntimeError:  # not every accelerator knows
         return None
     return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
-
-
-def give_back():
-    """Hand back to the system what glibc keeps of memory that was freed: after a large frame hundreds of megabytes.
-
-    Else what the next frame needs before its steps, as the flow, comes on top of what they need.
-    """
-    libc = ctypes.CDLL(None) if os.name == "posix" else None
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
 
 
 def _left_of_address_space():

@@ -2,6 +2,7 @@
 
 import torch
 
+from deepdream.heap import keep_freed
 from deepdream.networks.network import Network, is_out_of_memory, out_of_memory
 from deepdream.networks.peak import PeakMemory
 from deepdream.networks.torch_fusion import Convolution, fuse
@@ -18,6 +19,8 @@ class TorchNetwork(Network):
         super().__init__(model, mean, loop, device)
         self.precision = precision
         self._dtype = getattr(torch, precision)
+        if self.device.type == "cpu":
+            keep_freed()
 
     def activations(self, picture, layer):
         """As `Network.activations` tells."""
