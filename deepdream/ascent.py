@@ -14,6 +14,8 @@ from deepdream.heap import give_back
 from deepdream.options import DivideOptions
 from deepdream.tiles import divide, divide_gradient
 
+LARGE = 4_000_000  # pixels: of such pictures memory is given back between octaves; smaller ones would be held up by it
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -41,7 +43,9 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
     ``on_step`` is called with a `StepReport` after each step. Returns uint8 RGB (h, w, 3). Raises
     `PictureTooSmall` where an octave does not reach the layer, `ModelError` where the gradient is not finite.
     """
-    give_back()
+    is_large = picture.shape[0] * picture.shape[1] >= LARGE
+    if is_large:
+        give_back()
     octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale)
     detail = torch.zeros_like(octaves[-1])
     for number, base in enumerate(reversed(octaves), 1):
@@ -59,7 +63,8 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
         if not torch.isfinite(x).all():
             raise ModelError(f"the gradient at {layer} is not finite: the weights of {network.name} are broken")
         detail = x - base
-        give_back()
+        if is_large:
+            give_back()
     return to_picture(x, network)
 
 
