@@ -14,7 +14,7 @@ class UsageError(DreamError):
 
 
 class OutOfMemory(DreamError):
-    """A network could not get the memory that it needs. `memory.advice` knows what would do."""
+    """A network could not get the memory that it needs. `memory.explain` tells what would do."""
 
 
 class ModelError(UsageError):

@@ -27,8 +27,8 @@ class Convolve:
     def __init__(self, weight, bias, window, ceiling, sizes, owns_gradient, dtype):
         few = weight.shape[1] <= FEW_CHANNELS and window[4] == 1
         self._dtype = torch.float32 if few and dtype == torch.bfloat16 else dtype
-        weight, bias = weight.to(self._dtype), bias.to(self._dtype)
-        self._weight = weight.contiguous(memory_format=CHANNELS_LAST)
+        self._weight = weight = weight.to(self._dtype).contiguous(memory_format=CHANNELS_LAST)
+        bias = bias.to(self._dtype)
         self._window, self._ceiling, self._sizes = window, ceiling, sizes
         self._owns_gradient = owns_gradient and len(sizes) == 1
         kernel, stride, pad, dilation, groups = window
