@@ -7,7 +7,7 @@ from scipy import ndimage, signal
 
 from deepdream import objectives
 from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall
-from deepdream.networks import torch_network
+from deepdream.networks import torch_compiled, torch_network
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.torch_network import TorchNetwork
 from nets import SMALL, SMALL_SIZE, random_blobs, write_model
@@ -347,7 +347,7 @@ def test_too_little_memory_is_told_with_the_layer(small_folder, monkeypatch, err
     def fail(*arguments, **more):
         raise error
 
-    target = (torch.nn.functional, "max_pool2d") if place == "forward" else (torch.autograd, "grad")
+    target = (torch_compiled, "max_pool") if place == "forward" else (torch.autograd, "grad")
     monkeypatch.setattr(*target, fail)
     with pytest.raises(OutOfMemory, match="not enough memory at layer") as raised:
         network.gradient(picture, "mixed", objectives.l2)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from deepdream.errors import ModelError
+from deepdream.networks import torch_compiled
 from deepdream.networks.caffemodel import pb
 from deepdream.networks.torch_convolution import Product
 
@@ -176,6 +177,11 @@ def _pool_margins(x, kernel, stride, pad, round_up):
 
 def _max_pool(x, kernel, stride, pad, round_up):
     left, right, top, bottom = _pool_margins(x, kernel, stride, pad, round_up)
+    inside = all(p < k for p, k in zip(pad, kernel)) and math.prod(kernel) <= torch_compiled.MOST_PLACES
+    if inside and torch_compiled.serves(x):
+        sides = zip(x.shape[2:], kernel, stride, pad)
+        size = tuple(_pooled_size(*side, round_up) for side in sides)
+        return torch_compiled.max_pool(x, kernel, stride, pad, size)
     if 2 * pad[0] <= kernel[0] and 2 * pad[1] <= kernel[1] and right >= 0 and bottom >= 0 and round_up:
         return F.max_pool2d(x, kernel, stride, pad, ceil_mode=True)
     return F.max_pool2d(F.pad(x, (left, right, top, bottom), value=-math.inf), kernel, stride)
@@ -237,6 +243,8 @@ def lrn(layer, weights):
     bands = {}
 
     def across(x):
+        if torch_compiled.serves(x) and p.beta == torch_compiled.LRN_BETA:
+            return torch_compiled.across_channels(x, reach, p.alpha / p.local_size, p.k)
         x = x.contiguous(memory_format=torch.channels_last)
         channels = x.shape[1]
         key = channels, x.dtype, x.device

@@ -1,0 +1,101 @@
+"""The compiled layers against PyTorch's own in float64, which take other ways to the same values."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from deepdream.networks import torch_compiled
+
+ROOT = Path(__file__).resolve().parent.parent
+# kernel, stride, pad, size of the picture; each with a channel count that no register divides
+WINDOWS = [
+    ((3, 3), (2, 2), (0, 0), (13, 18)),
+    ((3, 3), (1, 1), (1, 1), (7, 9)),
+    ((2, 2), (2, 2), (0, 0), (9, 8)),
+    ((5, 2), (3, 1), (2, 1), (11, 6)),
+    ((1, 1), (2, 2), (0, 0), (5, 6)),
+    ((16, 16), (1, 1), (8, 8), (17, 9)),
+]
+
+
+def values(channels, height, width, seed=0):
+    """Small whole numbers, so that windows hold many equal values."""
+    return torch.from_numpy(np.random.default_rng(seed).integers(-3, 4, (1, channels, height, width)) * 1.0)
+
+
+def both_ways(function, x, gradient=None):
+    """(top, derivative by ``x``) of a function, where the derivative at the top is ``gradient``."""
+    x = x.clone().requires_grad_()
+    top = function(x)
+    gradient = torch.from_numpy(np.random.default_rng(1).standard_normal(top.shape)) if gradient is None else gradient
+    return top.detach(), torch.autograd.grad(top, x, gradient.to(top))[0]
+
+
+@pytest.mark.parametrize("kernel, stride, pad, size", WINDOWS)
+def test_a_maximum_and_its_gradient_are_those_of_pytorch(kernel, stride, pad, size):
+    x = values(7, *size)
+    top, wanted = both_ways(lambda x: F.max_pool2d(x, kernel, stride, pad, ceil_mode=True), x)
+    pooled, gradient = both_ways(
+        lambda x: torch_compiled.max_pool(x, kernel, stride, pad, tuple(top.shape[2:])), x.float()
+    )
+    assert torch.equal(pooled.double(), top)
+    torch.testing.assert_close(gradient.double(), wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels, reach, k", [(1, 2, 1.0), (7, 1, 2.0), (64, 2, 1.0), (3, 4, 0.5)])
+def test_a_response_norm_and_its_gradient_are_those_of_the_formula(channels, reach, k):
+    alpha = 0.02
+    x = values(channels, 9, 17) * 4
+
+    def formula(x):
+        near = F.pad(x.square(), (0, 0, 0, 0, reach, reach)).unfold(1, 2 * reach + 1, 1).sum(-1)
+        return x * (k + alpha * near) ** -0.75
+
+    top, wanted = both_ways(formula, x)
+    normed, gradient = both_ways(lambda x: torch_compiled.across_channels(x, reach, alpha, k), x.float())
+    torch.testing.assert_close(normed.double(), top, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradient.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_planes_and_a_spread_out_gradient_are_taken_as_well():
+    """Not only channels_last, and not only gradients with memory of their own."""
+    x, ones = values(5, 8, 10).float(), torch.ones(1).double().expand(1, 5, 4, 5)
+    layouts = x.contiguous(), x.contiguous(memory_format=torch.channels_last)
+    pooled = [both_ways(lambda x: torch_compiled.max_pool(x, (2, 2), (2, 2), (0, 0), (4, 5)), x, ones) for x in layouts]
+    assert torch.equal(pooled[0][1], pooled[1][1]) and pooled[0][1].sum() == ones.sum()
+    normed = [both_ways(lambda x: torch_compiled.across_channels(x, 1, 0.1, 1), x) for x in layouts]
+    assert torch.equal(normed[0][0], normed[1][0]) and torch.equal(normed[0][1], normed[1][1])
+
+
+def test_bfloat16_is_computed_in_float32_and_its_gradient_comes_back_as_it_went_in():
+    x = values(6, 6, 6).bfloat16()
+    top, gradient = both_ways(lambda x: torch_compiled.across_channels(x, 2, 0.1, 1), x)
+    assert top.dtype == torch.float32 and gradient.dtype == torch.bfloat16
+    assert torch.equal(top, torch_compiled.across_channels(x.float(), 2, 0.1, 1))
+
+
+def test_shapes_are_found_without_values():
+    x = torch.empty(1, 5, 8, 10, device="meta")
+    top, gradient = both_ways(lambda x: torch_compiled.max_pool(x, (2, 2), (2, 2), (0, 0), (4, 5)), x)
+    assert top.shape == (1, 5, 4, 5) and gradient.shape == x.shape
+
+
+def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(tmp_path):
+    shutil.copytree(ROOT / "deepdream", tmp_path / "deepdream", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "deepdream/networks/__pycache__").write_text("a file stands where the folder would be")
+    code = (
+        "import torch; from deepdream.networks import torch_compiled as t;"
+        "print(t.max_pool(torch.arange(4.).reshape(1, 1, 2, 2), (2, 2), (2, 2), (0, 0), (1, 1)).item())"
+    )
+    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, **nowhere}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "3.0", done.stderr
