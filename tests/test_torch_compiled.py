@@ -99,3 +99,16 @@ def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(tmp_path):
     environment.pop("NUMBA_CACHE_DIR", None)
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "3.0", done.stderr
+
+
+def test_no_more_threads_are_taken_than_pytorch_may(tmp_path):
+    """Numba by itself would tell OpenMP, PyTorch's too, to take one for every processor."""
+    code = (
+        "import torch; from deepdream.networks import torch_compiled as t;"
+        "t.across_channels(torch.ones(1, 3, 4, 4), 1, 1, 1);"
+        "import numba; print(torch.get_num_threads(), numba.get_num_threads())"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("NUMBA_NUM_THREADS", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "1"], done.stderr

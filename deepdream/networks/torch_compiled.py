@@ -5,18 +5,20 @@ takes it a dozen passes over memory. The loops' arrays are float32 (h, w, c), co
 (1, c, h, w) in channels_last lies in memory. What is compiled is kept on disk, so that it takes seconds only once.
 """
 
-import numba
+import os
+
 import numpy as np
 import torch
+
+# Both are read when Numba is imported. It shares PyTorch's OpenMP, and would tell that to take more threads.
+os.environ.setdefault("NUMBA_NUM_THREADS", str(torch.get_num_threads()))
+os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp workqueue tbb")
+import numba  # noqa: E402
 
 MOST_PLACES = 256  # in a window of a maximum, which notes them in a byte
 LRN_BETA = 0.75  # the exponent that nearly all nets have: square roots give it, several times as fast as a power
 _PIXELS = 64  # that a core takes at a time
 _ZERO, _ONE = np.float32(0), np.float32(1)
-
-# Torch's own threads wait for work beside these; a third kind, TBB's, must not come from what else is installed.
-numba.config.THREADING_LAYER_PRIORITY = ["omp", "workqueue", "tbb"]
-numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
 
 
 def _compile(function):
