@@ -20,9 +20,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the project's own modules, an
 
 import benchmark_frames  # noqa: E402
 import benchmark_steps  # noqa: E402
-from benchmark_frames import SEED, SEED_ITERATIONS, FrameCase, ShareCase  # noqa: E402
+from benchmark_frames import SEED, SEED_DIVISION, SEED_ITERATIONS, FrameCase, ShareCase  # noqa: E402
 from deepdream.errors import DreamError, UsageError  # noqa: E402
-from deepdream.options import DivideMode, DivideOptions, FlowMode  # noqa: E402
+from deepdream.options import DivideMode, DivideOptions  # noqa: E402
 from deepdream.tiles import divide  # noqa: E402
 
 NETWORKS = ("googlenet", "vgg16", "default")
@@ -60,10 +60,10 @@ def make_plan(full):
         frames.append(FrameCase(SMALL, iterations, count=6))  # what the few iterations are to be compared with
     for mode in (1, 3):
         frames.append(FrameCase(UHD, iterations, f"-d {mode} -mw {TILES} -mh {TILES}"))
-    flows = FlowMode.BLEND, FlowMode.STABLE
-    shares = [ShareCase(size, flow) for size in (SMALL, HD) for flow in flows]
-    for flow in flows if full else flows[1:]:
-        shares.append(ShareCase(UHD, flow, ShareCase.octaves if full else 1, divide=DivideMode.SEAMLESS))
+    seed = (*SEED, *SEED_DIVISION.split(), "-itr", str(SEED_ITERATIONS))
+    one = () if full else ("-oct", "1")  # at 4K, of whose octaves the largest takes nearly all the time
+    shares = [ShareCase(size, settings) for settings in (seed, ("-flow", "2")) for size in (SMALL, HD)]
+    shares.append(ShareCase(UHD, (*seed, *one)))
     return Plan(
         {
             "googlenet": (("inception_3b/output", "inception_4c/output", "inception_5b/output"), places),
@@ -85,7 +85,7 @@ def make_quick_plan():
             "default": (("block_9/output",), {name_of(larger): larger}),
         },
         (FrameCase(size, 2), FrameCase(larger, 2, "-d 3 -mw 64 -mh 64")),
-        (ShareCase(size, FlowMode.STABLE, 2, 2),),
+        (ShareCase(size, ("-flow", "2", "-oct", "2", "-itr", "2", "-d", "3", "-mw", "64", "-mh", "64")),),
         rounds=1,
         start=size,
     )
@@ -138,16 +138,16 @@ def _measure_frames(plan, rounds, peak, given, tell):
 
 def _measure_share(plan, rounds, peak, given, tell):
     rows = []
-    for case in plan.shares:
-        tell(f"share of {name_of(case.size)}, -flow {case.flow:d}")
+    for name in given.networks:
+        if name == "vgg16":
+            continue
         with tempfile.TemporaryDirectory() as folder:
-            figures = benchmark_frames.measure_share(case, Path(folder))
-        rows.append(
-            {
-                "size": name_of(case.size), "flow": int(case.flow), "octaves": case.octaves,
-                "iterations": case.iterations, "divide": int(case.divide), **figures,
-            }
-        )  # fmt: skip
+            model = benchmark_steps.make_model(name, folder)
+            for number, case in enumerate(plan.shares):
+                settings = " ".join(case.settings)
+                tell(f"share of {name_of(case.size)}, {name}, {settings}")
+                figures = benchmark_frames.measure_share(model, case, Path(folder, f"frames {number}"))
+                rows.append({"network": name, "size": name_of(case.size), "settings": settings, **figures})
     return rows
 
 
@@ -188,14 +188,16 @@ def frames_table(rows):
 
 
 def share_table(rows):
-    """What is not the network's: lines of text."""
+    """What is not the network's: lines of text. Settings that are long stand below."""
+    settings = list(dict.fromkeys(row["settings"] for row in rows))
     cells = [
-        (row["size"], f"-flow {row['flow']} -d {row['divide']} -oct {row['octaves']} -itr {row['iterations']}",
-         f"{row['seconds']:.2f}", f"{row['outside']:.1%}", f"{row['overhead']:.1%}")
+        (row["network"], row["size"], f"({settings.index(row['settings']) + 1})", f"{row['seconds']:.2f}",
+         f"{row['outside']:.1%}", f"{row['overhead']:.1%}")
         for row in rows
     ]  # fmt: skip
-    heads = "size", "settings", "s a frame", "no gradient at work", "and gradients slowed"
-    return ["Share of a frame's time outside the network, default network", *_aligned(heads, cells, 2)]
+    heads = "network", "size", "settings", "s a frame", "no gradient at work", "and gradients slowed"
+    notes = [f"({number}) dreamer.py {line}" for number, line in enumerate(settings, 1)]
+    return ["Share of a frame's time outside the network", *_aligned(heads, cells, 3), *notes]
 
 
 def start_lines(figures):
@@ -261,7 +263,7 @@ def parse(arguments):
     parser.add_argument("--only", nargs="+", choices=BLOCKS, default=BLOCKS, metavar="BLOCK",
                         help=f"measure these alone: {', '.join(BLOCKS)}")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NAME",
-                        help=f"steps and frames of these alone: {', '.join(NETWORKS)}")
+                        help=f"all but the start for these alone: {', '.join(NETWORKS)}")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="tiny pictures: whether it works, not how fast it is")
     size.add_argument("--full", action="store_true",

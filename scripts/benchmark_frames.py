@@ -17,9 +17,9 @@ from deepdream import ascent
 from deepdream.errors import DreamError
 from deepdream.frames import open_frames
 from deepdream.networks import load_network, resolve_layers
-from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
 from deepdream.sequence import dream_frames, open_render
-from deepdream.tiles import divide_gradient
+from deepdream.tiles import divide, divide_gradient
+from dreamer import Given, build_parser
 
 DREAMER = Path(__file__).resolve().parents[1] / "dreamer.py"
 # The settings of 2-dream, the old suite's script for videos, but for the iterations and the division.
@@ -46,13 +46,15 @@ class FrameCase:
 
 @dataclass(frozen=True)
 class ShareCase:
-    """A render at default settings but for these; frames of ``size`` (h, w)."""
+    """A render of frames of ``size`` (h, w) with ``settings``, options of the command line."""
 
     size: tuple
-    flow: FlowMode
-    octaves: int = DreamOptions.octaves
-    iterations: int = DreamOptions.iterations
-    divide: DivideMode = DivideMode.OFF
+    settings: tuple = ()
+
+    @property
+    def options(self):
+        """`RenderOptions`"""
+        return Given(build_parser().parse_args(["--image_type", "png", *self.settings])).render()
 
 
 def write_frames(folder, size, count):
@@ -130,28 +132,27 @@ class Stopwatch:
         return result
 
 
-def gradient_calls(case):
-    """How many gradients the frame of a `ShareCase` takes."""
-    division = DivideOptions(case.divide)
-    octaves = ascent.octave_sizes(*case.size, case.octaves, DreamOptions.octave_scale)
-    return case.iterations * sum(len(divide_gradient(*size, division)) for size in octaves)
+def gradient_calls(size, options):
+    """How many gradients a frame of ``size`` (h, w) takes under `RenderOptions`."""
+    octaves = ascent.octave_sizes(*size, options.dream.octaves, options.dream.octave_scale)
+    parts = [part for octave in octaves for part in divide(*octave, options.divide)]
+    return options.dream.iterations * sum(len(divide_gradient(*part.size, options.divide)) for part in parts)
 
 
-def measure_share(case, room):
-    """How much of a frame's time is not the network's: a dict of seconds and shares (0..1), on the default network.
+def measure_share(model, case, room):
+    """How much of a frame's time is not the network's: a dict of seconds and shares (0..1).
 
-    Two frames and the first step of a third are rendered as the command line does it. The period from the second
-    frame's first step to the third's has all that a frame needs. ``outside``: the share of it in which no gradient is
-    computed. ``overhead``: the same where a gradient counts for no more than the lower quartile of its kind: what
-    reading, flow and encoding meanwhile take from it is not the network's either.
+    ``model``: as of `measure_frames`. Two frames and the first step of a third are rendered as the command line does
+    it. The period from the second frame's first step to the third's has all that a frame needs. ``outside``: the
+    share of it in which no gradient is computed. ``overhead``: the same where a gradient counts for no more than the
+    lower quartile of its kind: what reading, flow and encoding meanwhile take from it is not the network's either.
     """
     write_frames(room / "Input", case.size, 3)
-    network = load_network(gpu=False, tell=lambda line: None)
+    network = load_network(model, gpu=False, tell=lambda line: None)
     layers = resolve_layers(network, (SEED_LAYER,), tell=lambda line: None)
-    dream = DreamOptions(octaves=case.octaves, iterations=case.iterations)
-    options = RenderOptions(dream, FlowOptions(case.flow), DivideOptions(case.divide), image_type="png")
+    options = case.options
     render = open_render(open_frames(room / "Input", "png"), room / "Output", network, layers, options)
-    each = gradient_calls(case)
+    each = gradient_calls(case.size, options)
     watch = Stopwatch(network, enough=2 * each)
     try:
         for _ in dream_frames(render, network):

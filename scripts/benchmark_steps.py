@@ -22,14 +22,16 @@ import torch.nn.functional as F
 
 import caffe_nets
 from deepdream import objectives
-from deepdream.errors import DreamError
-from deepdream.networks import load_network
+from deepdream.errors import DreamError, ModelError
+from deepdream.networks import PRECISIONS, load_network
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.default_network import default_model_files
 from deepdream.networks.torch_layers import Weights, convolution_parameters
 
 PEER = Path(__file__).with_name("benchmark_peer.py")
-OURS, PLAIN, ALONE, CAFFE, NEURAL_DREAM = "dreamer.py", "plain torch", "convolutions alone", "Caffe", "neural-dream"
+OURS, OURS_BFLOAT16, CAFFE, NEURAL_DREAM = "dreamer.py", "dreamer.py, bfloat16", "Caffe", "neural-dream"
+PLAIN, PLAIN_RELU6, ALONE = "plain torch", "plain torch, ReLU6", "convolutions alone"
+OTHER_NUMBERS = OURS_BFLOAT16, ALONE  # what these compute is not the same, or nothing
 SGEMM_SIDE = 2048
 WINDOW = (256, 256, 128)  # channels in and out, and height and width, of the convolution that shows the peak
 WARM_UP = 3, 2.0  # steps that are not counted, and the seconds after which fewer do
@@ -63,7 +65,7 @@ class Ours(Engine):
     """This project's network, as a dream calls it."""
 
     def __init__(self, network):
-        super().__init__(OURS)
+        super().__init__(OURS if network.precision == "float32" else OURS_BFLOAT16)
         self._network = network
 
     def open(self, picture, layer):
@@ -80,11 +82,15 @@ class Ours(Engine):
 
 
 class PlainTorch(Engine):
-    """A model in PyTorch's own functions, one a layer, as anyone would write it down: the yardstick."""
+    """A model in PyTorch's own functions, one a layer, as anyone would write it down: the yardstick.
 
-    def __init__(self, model, device="cpu"):
-        super().__init__(PLAIN)
-        self._layers, self._device = list(_with_relu6(model.layers)), device
+    With ``relu6`` the four layers by which a model says min(max(x, 0), 6) in Caffe's types are one.
+    """
+
+    def __init__(self, model, device="cpu", relu6=False):
+        super().__init__(PLAIN_RELU6 if relu6 else PLAIN)
+        layers = [layer for layer in model.layers if layer.type != "Input"]
+        self.layers, self._device = list(_with_relu6(layers)) if relu6 else layers, device
         self._functions = {}
 
     def open(self, picture, layer):
@@ -107,7 +113,7 @@ class PlainTorch(Engine):
     def run(self, picture, layer):
         """Each layer up to ``layer``, with the first tensor that it takes and the one that it gives."""
         values = {"data": picture}
-        for step in self._layers:
+        for step in self.layers:
             if step.name not in self._functions:
                 self._functions[step.name] = PLAIN_LAYERS[step.type](step, Weights(step, self._device))
             bottoms = [values[name] for name in step.bottoms]
@@ -118,8 +124,8 @@ class PlainTorch(Engine):
 
 
 def _with_relu6(layers):
-    """The layers without the input; the four that say min(max(x, 0), 6) in Caffe's are one, of type ReLU6."""
-    layers = [layer for layer in layers if layer.type != "Input"]
+    """The layers; the four that say min(max(x, 0), 6) in Caffe's types are one, of type ReLU6."""
+    layers = list(layers)
     while layers:
         types = [layer.type for layer in layers[:4]]
         if types == ["ReLU", "Power", "ReLU", "Power"] and layers[1].parameters.power_param.shift == 6:
@@ -144,6 +150,13 @@ def _plain_lrn(layer, weights):
     return lambda x: F.local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)
 
 
+def _plain_power(layer, weights):
+    p = layer.parameters.power_param
+    if p.power != 1:
+        raise ModelError(f"layer {layer.name}: a Power with an exponent is not measured here")
+    return lambda x: x * p.scale + p.shift
+
+
 def _plain_scale(layer, weights):
     factor, bias = (weights.take(number, (-1, 1, 1)) for number in (0, 1))
     return lambda x: x * factor + bias
@@ -155,6 +168,7 @@ PLAIN_LAYERS = {
     "Pooling": _plain_pooling,
     "LRN": _plain_lrn,
     "Scale": _plain_scale,
+    "Power": _plain_power,
     "ReLU": lambda layer, weights: F.relu,
     "ReLU6": lambda layer, weights: F.relu6,
     "Concat": lambda layer, weights: lambda *parts: torch.cat(parts, 1),
@@ -282,8 +296,14 @@ def open_engines(name, folder, peer_python, stack, tell):
     """The engines that there are for a model, this project's first. ``stack`` ends their processes."""
     prototxt, caffemodel = model_files(folder)
     model = load_model(prototxt, caffemodel)
-    ours = Ours(load_network(folder, gpu=False, tell=lambda line: None))
-    engines = [ours, PlainTorch(model), Convolutions(model)]
+    networks = [load_network(folder, gpu=False, precision=name, tell=lambda line: None) for name in PRECISIONS]
+    if networks[1].precision == networks[0].precision:
+        tell("this CPU has no bfloat16; it is left out")
+        del networks[1]
+    engines = [*map(Ours, networks), PlainTorch(model), Convolutions(model)]
+    relu6 = PlainTorch(model, relu6=True)
+    if any(layer.type == "ReLU6" for layer in relu6.layers):
+        engines.insert(-1, relu6)
     room = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     # Else Caffe sees no use in the picture's gradient.
     (room / "net.prototxt").write_text(f"force_backward: true\n{Path(prototxt).read_text()}")
@@ -295,8 +315,9 @@ def open_engines(name, folder, peer_python, stack, tell):
         torch.save(state_dict(model), room / "bvlc_googlenet.pth")
         # It tells nets by the path, in which a temporary folder's name could say anything.
         engines.append(Peer(NEURAL_DREAM, peer_python, room, "bvlc_googlenet.pth"))
-    for engine in engines[3:]:
-        stack.callback(engine.close)
+    for engine in engines:
+        if isinstance(engine, Peer):
+            stack.callback(engine.close)
     return model, engines
 
 
@@ -374,7 +395,7 @@ def compare(engines, what):
     """
     apart, reference = {}, None
     for engine in engines:
-        if engine.name == ALONE:
+        if engine.name in OTHER_NUMBERS:
             continue
         engine.steps(1)
         activations, gradient = engine.result()
