@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from deepdream import ascent, networks, objectives
+from deepdream.networks import torch_compiled
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.default_network import default_model_files
 from deepdream.networks.torch_network import TorchNetwork
@@ -114,7 +115,8 @@ class OneDnnCalls(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", ["googlenet", "default"])
 def test_the_plain_path_computes_what_the_fused_one_does(tmp_path, monkeypatch, name):
-    """On a GPU a convolution and its activation are two calls of PyTorch; on a CPU they are one of oneDNN."""
+    """On a GPU a convolution and its activation are two calls of PyTorch, on a CPU one of oneDNN; and nothing there is
+    compiled by Numba."""
     if name == "default":
         files = default_model_files(tmp_path)
     else:
@@ -125,6 +127,7 @@ def test_the_plain_path_computes_what_the_fused_one_does(tmp_path, monkeypatch, 
     for path in ("fused", "plain"):
         if path == "plain":
             monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+            monkeypatch.setattr(torch_compiled, "serves", lambda x: False)
         network = TorchNetwork(load_model(*files), MEAN, loop=())
         layers = [layer for layer in network.layers if layer.endswith("/output")][::2]
         with OneDnnCalls() as onednn:

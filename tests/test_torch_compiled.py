@@ -1,5 +1,6 @@
 """The compiled layers against PyTorch's own in float64, which take other ways to the same values."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -81,10 +82,48 @@ def test_bfloat16_is_computed_in_float32_and_its_gradient_comes_back_as_it_went_
     assert torch.equal(top, torch_compiled.across_channels(x.float(), 2, 0.1, 1))
 
 
-def test_shapes_are_found_without_values():
+@pytest.mark.parametrize("ceiling", [6.0, math.inf])
+def test_a_gradient_in_bfloat16_passes_an_activation_as_pytorch_has_it(ceiling):
+    rng = np.random.default_rng(2)
+    y = torch.from_numpy(rng.choice([-2.0, -0.0, 0.0, 1e-3, 1.0, 5.97, 6.0, 7.0], (1, 5, 9, 7))).bfloat16()
+    y, gradient = (x.contiguous(memory_format=torch.channels_last) for x in (y, torch.randn(y.shape).bfloat16()))
+    wanted = torch.ops.aten.hardtanh_backward(gradient, y, 0, ceiling)
+    torch_compiled.pass_back(gradient, y, ceiling)
+    assert torch.equal(gradient, wanted) and 0 < (gradient == 0).sum() < gradient.numel()
+
+
+@pytest.mark.parametrize("ceiling", [None, math.inf, 1.0])
+@pytest.mark.parametrize(
+    "kernel, stride, pad, size",
+    [
+        ((3, 3), (2, 2), (1, 1), (35, 18)),
+        ((5, 5), (2, 2), (2, 2), (20, 21)),
+        ((3, 5), (3, 1), (0, 2), (16, 9)),
+        ((1, 2), (4, 3), (0, 1), (30, 8)),  # with pixels that no window takes
+    ],
+)
+def test_a_strided_depthwise_convolution_in_bfloat16_is_differentiated(kernel, stride, pad, size, ceiling):
+    torch.manual_seed(3)
+    weight = torch.randn(7, 1, *kernel).bfloat16()
+    x = torch.randn(1, 7, *size).double().requires_grad_()
+    before = F.conv2d(x, weight.double(), None, stride, pad, 1, 7)
+    y = (before if ceiling is None else before.clamp(0, ceiling)).detach().bfloat16()
+    passing = 1 if ceiling is None else (y > 0) & (y < ceiling)
+    y, gradient = (one.contiguous(memory_format=torch.channels_last) for one in (y, torch.randn(y.shape).bfloat16()))
+    (wanted,) = torch.autograd.grad(before, x, gradient.double() * passing)
+    found = torch_compiled.depthwise_back(gradient, y, ceiling, weight, x.shape, stride, pad)
+    torch.testing.assert_close(found.double(), wanted, rtol=2**-8, atol=1e-6)  # half a step of bfloat16, and no more
+
+
+def test_meta_stands_for_a_device_only_where_that_is_said():
     x = torch.empty(1, 5, 8, 10, device="meta")
     top, gradient = both_ways(lambda x: torch_compiled.max_pool(x, (2, 2), (2, 2), (0, 0), (4, 5)), x)
     assert top.shape == (1, 5, 4, 5) and gradient.shape == x.shape
+    with torch_compiled.stand_for(torch.device("cpu")):
+        assert torch_compiled.serves(x)
+    with torch_compiled.stand_for(torch.device("cuda")):
+        assert not torch_compiled.serves(x)
+    assert not torch_compiled.serves(x) and torch_compiled.serves(torch.empty(1, 5, 8, 10))
 
 
 def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(tmp_path):

@@ -6,6 +6,7 @@ takes it a dozen passes over memory. The loops' arrays are float32 (h, w, c), co
 """
 
 import os
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ MOST_PLACES = 256  # in a window of a maximum, which notes them in a byte
 LRN_BETA = 0.75  # the exponent that nearly all nets have: square roots give it, several times as fast as a power
 _PIXELS = 64  # that a core takes at a time
 _ZERO, _ONE = np.float32(0), np.float32(1)
+_ROWS = 8  # that a core takes at a time of what lies in its cache meanwhile
+_devices = ["cpu"]
 
 
 def _compile(function):
@@ -30,8 +33,19 @@ def _compile(function):
 
 
 def serves(x):
-    """Whether the functions here take a tensor. One on ``meta`` has no values, and stands for one of the CPU's."""
-    return x.device.type in ("cpu", "meta") and x.dtype in (torch.float32, torch.bfloat16) and len(x) == 1
+    """Whether the functions here take a tensor: those of the CPU, and within `stand_for` those that stand for them."""
+    return x.device.type in _devices and x.dtype in (torch.float32, torch.bfloat16) and len(x) == 1
+
+
+@contextmanager
+def stand_for(device):
+    """Within this, tensors on ``meta``, which have shapes and no values, are treated as those of ``device`` are."""
+    if device.type == "cpu":
+        _devices.append("meta")
+    try:
+        yield
+    finally:
+        _devices[1:] = []
 
 
 def max_pool(x, kernel, stride, pad, size):
@@ -46,6 +60,40 @@ def max_pool(x, kernel, stride, pad, size):
 def across_channels(x, reach, alpha, k):
     """x * (k + alpha * sum of the squares up to ``reach`` channels away) ** -`LRN_BETA`, in float32."""
     return _AcrossChannels.apply(x.float(), reach, np.float32(alpha), np.float32(k))
+
+
+def pass_back(gradient, y, ceiling):
+    """Set a gradient to 0, in place, where the activation min(max(x, 0), ceiling) has put out ``y`` and passes none.
+
+    Both are bfloat16 (1, c, h, w) in channels_last. PyTorch takes twice as long over them as in float32.
+    """
+    _run(_pass_back, _bits(gradient), _bits(y), *_passing(ceiling))
+
+
+def depthwise_back(gradient, y, ceiling, weight, shape, stride, pad):
+    """The derivative by the input, of ``shape``, of a depthwise convolution and the activation that gave ``y``.
+
+    ``gradient``: that by ``y``; both bfloat16 (1, c, h, w) in channels_last. ``ceiling``: as of `pass_back`, or None
+    for no activation. ``weight``: (c, 1, kh, kw); ``stride`` and ``pad``: (vertical, horizontal). Sums are float32.
+    PyTorch takes ten times as long where the convolution strides.
+    """
+    out = _unfilled(shape, gradient, gradient.dtype)
+    tensors = [_bits(tensor) for tensor in (gradient, gradient if ceiling is None else y, out)]
+    factors = weight.detach()[:, 0].permute(1, 2, 0).float().contiguous()
+    _run(_depthwise_back, *tensors, *_passing(ceiling), stride, pad, factors)
+    return out
+
+
+def _bits(tensor):
+    """A bfloat16 as the int16 of its bits: in the same order among positive values, and below zero for others."""
+    return tensor.view(torch.int16)
+
+
+def _passing(ceiling):
+    """The least and the largest bits of values that an activation passes: above 0 and below its ceiling."""
+    if ceiling is None:
+        return np.int16(-(2**15)), np.int16(2**15 - 1)
+    return np.int16(1), np.int16(_bits(torch.tensor(ceiling, dtype=torch.bfloat16)).item() - 1)
 
 
 class _MaxPool(torch.autograd.Function):
@@ -93,10 +141,15 @@ def _unfilled(shape, like, dtype):
 
 
 def _run(loop, *arguments):
-    """Call a loop with the memory of the tensors (1, c, h, w) among ``arguments`` as arrays (h, w, c)."""
-    tensors = [one for one in arguments if isinstance(one, torch.Tensor)]
-    if tensors[0].device.type != "meta":
-        loop(*(one.detach()[0].permute(1, 2, 0).numpy() for one in tensors), *arguments[len(tensors) :])
+    """Call a loop with the memory of tensors (1, c, h, w) as arrays (h, w, c); others stay as they are laid out."""
+    if arguments[0].device.type != "meta":
+        loop(*map(_memory, arguments))
+
+
+def _memory(argument):
+    if not isinstance(argument, torch.Tensor):
+        return argument
+    return (argument[0].permute(1, 2, 0) if argument.ndim == 4 else argument).detach().numpy()
 
 
 @_compile
@@ -192,3 +245,58 @@ def _lrn_back(x, gradient, out, reach, alpha, k):
             _sum_near(crossed, reach, near)
             for c in range(channels):
                 result[c] = given[c] * factor[c] - np.float32(2 * LRN_BETA) * alpha * value[c] * near[c]
+
+
+@_compile
+def _pass_back(gradient, y, least, most):
+    """Set to 0 what belongs to no value between ``least`` and ``most``; all are the bits of bfloat16."""
+    for i in numba.prange(len(y)):
+        given, value = gradient[i].reshape(-1), y[i].reshape(-1)
+        for k in range(len(value)):
+            given[k] = given[k] if (value[k] >= least) & (value[k] <= most) else 0
+
+
+@_compile
+def _depthwise_back(gradient, y, out, least, most, stride, pad, weight):
+    """Write to ``out`` the derivative by the input from that by the output, where that is of ``least`` to ``most``.
+
+    All are the bits of bfloat16, but ``weight``, float32 (kh, kw, c).
+    """
+    height, channels = len(out), out.shape[2]
+    rows, columns = gradient.shape[:2]
+    for part in numba.prange((height + _ROWS - 1) // _ROWS):
+        start, stop = part * _ROWS, min((part + 1) * _ROWS, height)
+        first_row = max(0, -((weight.shape[0] - 1 - start - pad[0]) // stride[0]))
+        last_row = max(first_row, min((stop - 1 + pad[0]) // stride[0] + 1, rows))
+        bits = np.empty((last_row - first_row, columns, channels), np.uint32)
+        for row in range(first_row, last_row):
+            for column in range(columns):
+                value, given, taken = y[row, column], gradient[row, column], bits[row - first_row, column]
+                for c in range(channels):
+                    passes = (value[c] >= least) & (value[c] <= most)
+                    taken[c] = np.uint32(given[c]) << np.uint32(16) if passes else np.uint32(0)
+        _spread(bits.view(np.float32), first_row, out[start:stop], start, stride, pad, weight)
+
+
+@numba.njit(error_model="numpy")
+def _spread(gradient, first_row, out, start, stride, pad, weight):
+    """Write to ``out``, rows from ``start`` on, what the rows of ``gradient`` from ``first_row`` on give them."""
+    total = np.empty(out.shape[2], np.float32)
+    bits = total.view(np.uint32)
+    for i in range(start, start + len(out)):
+        near = max(0, -((weight.shape[0] - 1 - i - pad[0]) // stride[0]))
+        far = min((i + pad[0]) // stride[0] + 1, first_row + len(gradient))
+        for j in range(out.shape[1]):
+            left = max(0, -((weight.shape[1] - 1 - j - pad[1]) // stride[1]))
+            right = min((j + pad[1]) // stride[1] + 1, gradient.shape[1])
+            total[:] = _ZERO
+            for row in range(near, far):
+                for column in range(left, right):
+                    value = gradient[row - first_row, column]
+                    factor = weight[i + pad[0] - row * stride[0], j + pad[1] - column * stride[1]]
+                    for c in range(len(total)):
+                        total[c] += value[c] * factor[c]
+            result = out[i - start, j]
+            for c in range(len(total)):
+                to_even = np.uint32(0x7FFF) + ((bits[c] >> np.uint32(16)) & np.uint32(1))
+                result[c] = (bits[c] + to_even) >> np.uint32(16)

@@ -9,6 +9,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from deepdream.networks import torch_compiled
+
 ONEDNN_TYPES = (torch.float32, torch.bfloat16)
 ALIKE = 1.1  # pictures whose numbers of pixels differ by a smaller factor share a layout of the weights
 FEW_CHANNELS = 4  # a picture's: from so few, the derivative is faster as a convolution by phases
@@ -34,6 +36,8 @@ class Convolve:
         kernel, stride, pad, dilation, groups = window
         self._forward = Product(lambda: weight, bias, stride, pad, dilation, groups, ceiling)
         self._phases = self._turned = None
+        is_depthwise = weight.shape[1] == 1 and groups == len(weight)
+        self._strides_depthwise = is_depthwise and stride != (1, 1) and dilation == (1, 1)
         reach = [d * (k - 1) for k, d in zip(kernel, dilation)]
         if few and dilation == (1, 1):
             self._phases = Product(lambda: _phases(weight, window), pad=_phase_margin(window))
@@ -60,6 +64,9 @@ class Convolve:
 
     def backward(self, gradients, y, shape):
         """The derivative by the input, of ``shape``, from those by the outputs; ``y`` is what `forward` gave."""
+        if self._strides_depthwise and self._is_slow(gradients[0]):
+            gradient = gradients[0].contiguous(memory_format=CHANNELS_LAST)
+            return torch_compiled.depthwise_back(gradient, y, self._ceiling, self._weight, shape, *self._window[1:3])
         gradient = self._before_activation(gradients, y)
         if self._phases is not None:
             return _by_phases(gradient, self._phases, self._window, shape[2:])
@@ -68,14 +75,15 @@ class Convolve:
 
     def _strided_back(self, gradient, shape):
         _, stride, pad, dilation, groups = self._window
-        # In bfloat16 oneDNN takes 7 to 12 times as long over the derivative of a depthwise convolution that strides.
-        dtype = torch.float32 if groups > 1 and self._dtype == torch.bfloat16 else self._dtype
-        operands = gradient.to(dtype), _unfilled(shape, gradient, dtype), self._weight.to(dtype)
-        only_input = True, False, False
-        dx = torch.ops.aten.convolution_backward(
-            *operands, None, stride, pad, dilation, False, (0, 0), groups, only_input
-        )[0]
-        return dx.to(self._dtype)
+        return torch.ops.aten.convolution_backward(
+            gradient, _unfilled(shape, gradient), self._weight, None,
+            stride, pad, dilation, False, (0, 0), groups, (True, False, False),
+        )[0]  # fmt: skip
+
+    @staticmethod
+    def _is_slow(x):
+        """Whether PyTorch has no fast derivatives for the type of a tensor, and there are compiled ones."""
+        return x.dtype == torch.bfloat16 and torch_compiled.serves(x)
 
     def _before_activation(self, gradients, y):
         """The derivative by the convolution's value, side by side, from those by the activated outputs."""
@@ -83,6 +91,9 @@ class Convolve:
             return gradients[0] if len(gradients) == 1 else torch.cat(gradients, 1)
         # A gradient that is one number spread out, as behind a global mean, has no memory to write to.
         own = self._owns_gradient and gradients[0].is_contiguous(memory_format=CHANNELS_LAST)
+        if own and self._is_slow(y):
+            torch_compiled.pass_back(gradients[0], y, self._ceiling)
+            return gradients[0]
         whole = gradients[0] if own else torch.empty_like(y)
         for gradient, part, out in zip(gradients, self.split(y), self.split(whole)):
             torch.ops.aten.hardtanh_backward(gradient, part, 0, self._ceiling, grad_input=out)
@@ -138,9 +149,9 @@ class Product:
         return ("relu", [], "") if self._ceiling == math.inf else ("hardtanh", [0.0, self._ceiling], "")
 
 
-def _unfilled(shape, like, dtype):
+def _unfilled(shape, like):
     """Stands in for an input of which only the shape is asked."""
-    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=CHANNELS_LAST)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=CHANNELS_LAST)
 
 
 def _turned(weight, groups):

@@ -3,6 +3,7 @@
 import torch
 
 from deepdream.heap import keep_freed
+from deepdream.networks import torch_compiled
 from deepdream.networks.network import Network, is_out_of_memory, out_of_memory
 from deepdream.networks.peak import PeakMemory
 from deepdream.networks.torch_fusion import Convolution, fuse
@@ -42,7 +43,7 @@ class TorchNetwork(Network):
     def memory(self, layer, size):
         """As `Network.memory` tells."""
         self.check_size(layer, size)
-        with PeakMemory() as peak:
+        with PeakMemory() as peak, torch_compiled.stand_for(self.device):
             self.gradient(torch.empty(3, *size, device="meta"), layer, lambda top: top)
         return peak.bytes
 
