@@ -1,15 +1,17 @@
 """Renders that are killed at random moments and started again: what they end with must be an unkilled one's bytes."""
 
+import multiprocessing
 import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 import dreamer
 from clips import make_clip
@@ -51,34 +53,43 @@ def prepare(folder):
 
 
 def start(arguments, folder):
-    """Start dreamer.py in ``folder`` in a fork of this process, which need not load everything again: its pid."""
+    """Start dreamer.py in ``folder``, in a fork of a process that has loaded everything and computed nothing.
+
+    Not in a fork of this one: OpenMP does not work in those of a process that has used it.
+    """
     folder.mkdir(exist_ok=True)
-    pid = os.fork()
-    if pid:
-        return pid
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["survival"])
+    process = context.Process(target=_dream, args=(arguments, folder))
+    process.start()
+    return process
+
+
+def _dream(arguments, folder):
     status = 70
     try:
         os.chdir(folder)
         log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        sys.stdout = sys.stderr = open(log, "w", buffering=1)  # not what a test runner has put there
+        sys.stdout = sys.stderr = open(log, "w", buffering=1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        cv2.setNumThreads(0)  # its threads stayed with the parent
+        tqdm.set_lock(threading.RLock())  # its own is the system's, where a kill would leave it behind
         status = dreamer.main([*arguments, "-v", "0"])
     finally:
         os._exit(status)
 
 
-def finish(pid, folder):
+def finish(process):
     """Wait for a run; its exit status, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    process.join()
+    return process.exitcode
 
 
 def run(arguments, folder):
     """Run a command to its end, which must be a good one; the seconds it took."""
     started = time.monotonic()
-    status = finish(start(arguments, folder), folder)
+    status = finish(start(arguments, folder))
     assert status == 0, (folder / "log.txt").read_text()
     return time.monotonic() - started
 
@@ -101,10 +112,10 @@ def survive(arguments, folder, kills, seed):
         renders += 1
         killed = folder / f"killed-{renders}"
         for _ in range(kills - done):
-            pid = start(arguments, killed)
+            process = start(arguments, killed)
             time.sleep(rng.uniform(0, seconds))
-            os.kill(pid, signal.SIGKILL)
-            if finish(pid, killed) == 0:
+            process.kill()
+            if finish(process) == 0:
                 break  # was done before
             done += 1
         run(arguments, killed)

@@ -111,11 +111,11 @@ def test_a_second_run_of_extract_or_create_is_refused(place, capsys):
 def test_signals_end_it_with_how_to_go_on(place, number, status):
     folder = place / "run"
     words = [word.replace("png", "../png").replace("model", "../model") for word in command("-itr", "99999")]
-    pid = survival.start(words, folder)
+    process = survival.start(words, folder)
     while not (folder / "Output" / "render.json").exists():
         time.sleep(0.01)
-    os.kill(pid, number)
-    assert survival.finish(pid, folder) == status
+    os.kill(process.pid, number)
+    assert survival.finish(process) == status
     lines = (folder / "log.txt").read_text().splitlines()
     assert lines == ["dreamer.py: interrupted; the same command goes on from here"]
 
