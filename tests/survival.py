@@ -5,13 +5,11 @@ import os
 import random
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 import dreamer
 from clips import make_clip
@@ -74,7 +72,7 @@ def _dream(arguments, folder):
         os.dup2(log, 2)
         sys.stdout = sys.stderr = open(log, "w", buffering=1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        tqdm.set_lock(threading.RLock())  # its own is the system's, where a kill would leave it behind
+        multiprocessing.set_start_method("fork", force=True)  # as in a run: other locks would outlive a kill
         status = dreamer.main([*arguments, "-v", "0"])
     finally:
         os._exit(status)
