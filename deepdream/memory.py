@@ -20,9 +20,10 @@ except ImportError:  # Windows has no such limits
 
 # All three measured: how many times a dream holds its frame as float32 beside the gradient (the octaves, what is
 # inherited, what the flow is found with); how much more than its tensors a gradient takes, for what lies unused
-# between them; and what threads and libraries set aside with the first step.
+# between them, and where memory is not given back between octaves; and what threads and libraries set aside with the
+# first step.
 FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 10, FlowMode.STABLE: 10}
-SPACING = 1.4
+SPACING, SPACING_KEPT = 1.4, 2.1
 SET_ASIDE = 50_000_000
 FILLED = 0.8  # of the memory that is free, by the tiles that are advised
 TILE_STEP = 100  # pixels: tiles are advised in multiples of it
@@ -128,7 +129,13 @@ def _largest_part(size, options):
 def _needed(network, layer, size, part, options):
     """How many bytes a dream of frames of ``size`` (w, h) needs whose gradient is taken of ``part`` (h, w)."""
     gradient = network.memory(layer, part)
-    return None if gradient is None else _beside(size, options) + SPACING * gradient
+    return None if gradient is None else _beside(size, options) + _spacing(size, options) * gradient
+
+
+def _spacing(size, options):
+    """How many times what a gradient holds it takes, with what octaves before it have left."""
+    is_kept = options.dream.octaves > 1 and math.prod(size) < ascent.LARGE
+    return SPACING_KEPT if is_kept else SPACING
 
 
 def _beside(size, options):
@@ -138,7 +145,7 @@ def _beside(size, options):
 
 def _way_out(network, layer, size, part, options, budget):
     """The options with which such a dream needs at most ``budget`` bytes."""
-    per_pixel = SPACING * network.memory(layer, part) / math.prod(part)  # the same at any size, nearly
+    per_pixel = _spacing(size, options) * network.memory(layer, part) / math.prod(part)  # the same at any size, nearly
     return _tiles(network, layer, (budget - _beside(size, options)) / per_pixel)
 
 

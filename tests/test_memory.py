@@ -116,6 +116,11 @@ def test_the_estimate_is_what_a_process_takes(tmp_path, build, layer):
     assert 0.75 < memory.SPACING * estimated / taken < 1.4
 
 
+def test_what_octaves_leave_counts_where_it_is_not_given_back():
+    small, several, one = (1280, 720), options(octaves=3), options(octaves=1)
+    assert memory._spacing(small, several) > memory._spacing(small, one) == memory._spacing(WIDE, several)
+
+
 # --- What there is ---------------------------------------------------------------------------------
 
 
