@@ -1,8 +1,9 @@
 """Layers that PyTorch has no fast functions for, as loops that Numba compiles for all cores of a CPU.
 
 PyTorch differentiates a maximum on one core and keeps eight bytes for each place that it picks; a response norm
-takes it a dozen passes over memory. The loops' arrays are float32 (h, w, c), contiguous, which is how a tensor
-(1, c, h, w) in channels_last lies in memory. What is compiled is kept on disk, so that it takes seconds only once.
+takes it a dozen passes over memory; in bfloat16 its derivatives of activations, and of depthwise convolutions that
+stride, are slower than in float32. The loops' arrays are (h, w, c), contiguous, which is how a tensor (1, c, h, w) in
+channels_last lies in memory. What is compiled is kept on disk, so that it takes seconds only once.
 """
 
 import os
