@@ -111,11 +111,14 @@ def _measure_steps(plan, rounds, peak, given, tell):
     return rows
 
 
+def _dreaming(given):
+    """The networks of which whole frames are measured: VGG has no layer that stands for the old settings' own."""
+    return [name for name in given.networks if name != "vgg16"]
+
+
 def _measure_frames(plan, rounds, peak, given, tell):
     rows = []
-    for name in given.networks:
-        if name == "vgg16":
-            continue  # it has no layer that stands for the seed's
+    for name in _dreaming(given):
         with tempfile.TemporaryDirectory() as folder:
             model = benchmark_steps.make_model(name, folder)
             for number, case in enumerate(plan.frames):
@@ -138,9 +141,7 @@ def _measure_frames(plan, rounds, peak, given, tell):
 
 def _measure_share(plan, rounds, peak, given, tell):
     rows = []
-    for name in given.networks:
-        if name == "vgg16":
-            continue
+    for name in _dreaming(given):
         with tempfile.TemporaryDirectory() as folder:
             model = benchmark_steps.make_model(name, folder)
             for number, case in enumerate(plan.shares):

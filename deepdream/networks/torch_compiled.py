@@ -8,6 +8,7 @@ channels_last lies in memory. What is compiled is kept on disk, so that it takes
 
 import os
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import torch
@@ -90,6 +91,7 @@ def _bits(tensor):
     return tensor.view(torch.int16)
 
 
+@cache
 def _passing(ceiling):
     """The least and the largest bits of values that an activation passes: above 0 and below its ceiling."""
     if ceiling is None:
