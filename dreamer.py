@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -32,9 +31,9 @@ from deepdream.options import (
     VideoOptions,
     parse_frame_rate,
 )
+from deepdream.show.progress import LivePicture, Screen, one_line
 
 DEFAULT_VERBOSE = 1
-LIVE_PICTURE_SECONDS = 0.5
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv")
 INTERRUPTED = 130
 TERMINATED = 143
@@ -107,9 +106,7 @@ def _add_network_options(group):
         "--precision", choices=PRECISIONS,
         help=f"in what the convolutions compute; bfloat16 is faster and rounds more (default: {PRECISIONS[0]})",
     )  # fmt: skip
-    group.add_argument(
-        "-gpu", "--gpu", type=int, choices=(0, 1), help="0 CPU, 1 GPU (default: 1 where there is a GPU)"
-    )
+    group.add_argument("-gpu", "--gpu", type=int, choices=(0, 1), help="0 CPU, 1 GPU (default: 1 where there is a GPU)")
 
 
 def _add_dream_options(group):
@@ -258,81 +255,6 @@ class Given:
         return VideoOptions(frame_rate=rate, audio=self.audio)
 
 
-class Screen:
-    """What the user sees while it runs, by the level of -v. All of it goes to standard error."""
-
-    def __init__(self, level):
-        self.level = level
-        self._bar = None
-
-    def tell(self, line):
-        """A line for the user, above the bar."""
-        if self.level < 1:
-            return
-        if self._bar is None:
-            print(_one_line(line), file=sys.stderr)
-        else:
-            self._bar.write(_one_line(line), file=sys.stderr)
-
-    def detail(self, line):
-        """A line that only -v 2 shows."""
-        if self.level >= 2:
-            self.tell(line)
-
-    @contextmanager
-    def bar(self, total, what):
-        """A progress bar with the time that is left."""
-        from tqdm import tqdm
-
-        layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
-        with tqdm(total=total, desc=what, bar_format=layout, disable=self.level < 1, file=sys.stderr) as self._bar:
-            yield self._bar
-        self._bar = None
-
-    @contextmanager
-    def counter(self, what):
-        """A bar over frames, as a function of (done, total)."""
-        with self.bar(None, what) as bar:
-
-            def on_progress(done, total):
-                bar.total = total
-                bar.update(done - bar.n)
-
-            yield on_progress
-
-
-class LivePicture:
-    """The picture as it grows: in a window where there is a display, else rewritten in place in a file."""
-
-    def __init__(self, path):
-        self._path = path
-        self._shown = 0.0
-        self._window = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-    def show(self, report):
-        """Show the picture of an `ascent.StepReport`, at most twice a second."""
-        if time.monotonic() - self._shown < LIVE_PICTURE_SECONDS:
-            return
-        picture = report.picture()
-        self._window = self._window and self._show_window(picture)
-        if not self._window:
-            from deepdream.frames import write_frame
-
-            write_frame(self._path, picture, "jpg")
-        self._shown = time.monotonic()
-
-    @staticmethod
-    def _show_window(picture):
-        import cv2
-
-        try:
-            cv2.imshow("dream", picture[:, :, ::-1])
-            cv2.waitKey(1)
-        except cv2.error:
-            return False  # an OpenCV without windows, or a display that does not answer: the file serves
-        return True
-
-
 def main(arguments=None):
     """Run a command line; returns the exit status."""
     signal.signal(signal.SIGTERM, Terminated.on_signal)
@@ -342,7 +264,7 @@ def main(arguments=None):
         given = Given(parser.parse_args(_join_paths(arguments, parser)))
         _run(given, Screen(DEFAULT_VERBOSE if given.verbose is None else given.verbose))
     except (DreamError, OSError, MemoryError) as error:
-        print(f"dreamer.py: {_one_line(_reason(error))}", file=sys.stderr)
+        print(f"dreamer.py: {one_line(_reason(error))}", file=sys.stderr)
         if os.environ.get("DEEPDREAM_DEBUG"):
             raise
         return getattr(error, "exit_status", DreamError.exit_status)
@@ -359,11 +281,6 @@ def _reason(error):
     if isinstance(error, OSError):  # what no room of the house has put into words
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return str(error)
-
-
-def _one_line(text):
-    """``text`` without line breaks and control characters, which names of files and layers may hold."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
 
 
 def _how_to_go_on(arguments):
@@ -424,11 +341,11 @@ def _tell_unused(given, titles, screen):
 
 def run_extract(given, screen, source, directory):
     """Mode -e 1: a video into a directory of frames."""
-    from deepdream import video
+    from deepdream.video.extract import extract
 
     started = time.monotonic()
     with screen.counter("extract") as on_progress:
-        made = video.extract(source, directory, given.image_type or "png", bool(given.overwrite), on_progress)
+        made = extract(source, directory, given.image_type or "png", bool(given.overwrite), on_progress)
     for message in made.messages:
         screen.tell(message)
     screen.tell(f"{made.clip.frame_count} frames extracted in {_duration(started)}: {directory}")
@@ -436,10 +353,10 @@ def run_extract(given, screen, source, directory):
 
 def run_dream(given, screen, source, output, options, network=None):
     """Mode dream: a directory of frames into another. ``network``: what `_load_network` gave, if it is loaded."""
-    from deepdream import memory
-    from deepdream.frames import PREVIEW_NAME, open_frames
-    from deepdream.networks.network import is_out_of_memory
-    from deepdream.sequence import check_source, dream_frames, open_render
+    from deepdream.errors import is_out_of_memory
+    from deepdream.files.frames import PREVIEW_NAME, open_frames
+    from deepdream.memory import predict as memory
+    from deepdream.render.sequence import check_source, dream_frames, open_render
 
     started = time.monotonic()
     guide = _find_guide(given.guide, source)
@@ -483,11 +400,11 @@ def run_dream(given, screen, source, output, options, network=None):
 
 def run_create(given, screen, directory, path, options):
     """Mode -c 1: a directory of frames into a video."""
-    from deepdream import video
+    from deepdream.video.create import create
 
     started = time.monotonic()
     with screen.counter("create") as on_progress:
-        made = video.create(directory, path, options, given.image_type, bool(given.overwrite), on_progress)
+        made = create(directory, path, options, given.image_type, bool(given.overwrite), on_progress)
     for message in made.messages:
         screen.tell(message)
     screen.tell(f"{made.frame_count} frames, {made.duration:.2f} s of video, in {_duration(started)}: {path}")
@@ -495,8 +412,8 @@ def run_create(given, screen, directory, path, options):
 
 def run_all(given, screen, options, video):
     """Extract, dream and create in one; the frames stay beside the video, in its name with ``.frames``."""
-    from deepdream.frames import read_frame
-    from deepdream.video import check_create
+    from deepdream.files.frames import read_frame
+    from deepdream.video.create import check_create
 
     output = Path(given.output)
     if output.suffix.lower() not in VIDEO_ENDINGS:

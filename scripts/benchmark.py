@@ -21,9 +21,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the project's own modules, an
 import benchmark_frames  # noqa: E402
 import benchmark_steps  # noqa: E402
 from benchmark_frames import SEED, SEED_DIVISION, SEED_ITERATIONS, FrameCase, ShareCase  # noqa: E402
+
 from deepdream.errors import DreamError, UsageError  # noqa: E402
+from deepdream.geometry import divide  # noqa: E402
 from deepdream.options import DivideMode, DivideOptions  # noqa: E402
-from deepdream.tiles import divide  # noqa: E402
 
 NETWORKS = ("googlenet", "vgg16", "default")
 BLOCKS = ("steps", "frames", "share", "start")
@@ -261,17 +262,35 @@ def parse(arguments):
     parser = argparse.ArgumentParser(
         prog="benchmark.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=BLOCKS, default=BLOCKS, metavar="BLOCK",
-                        help=f"measure these alone: {', '.join(BLOCKS)}")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NAME",
-                        help=f"all but the start for these alone: {', '.join(NETWORKS)}")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=BLOCKS,
+        default=BLOCKS,
+        metavar="BLOCK",
+        help=f"measure these alone: {', '.join(BLOCKS)}",
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=NETWORKS,
+        default=NETWORKS,
+        metavar="NAME",
+        help=f"all but the start for these alone: {', '.join(NETWORKS)}",
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="tiny pictures: whether it works, not how fast it is")
-    size.add_argument("--full", action="store_true",
-                      help=f"4K with all {SEED_ITERATIONS} iterations (else {FEW_ITERATIONS}), and VGG at 720p too")
+    size.add_argument(
+        "--full",
+        action="store_true",
+        help=f"4K with all {SEED_ITERATIONS} iterations (else {FEW_ITERATIONS}), and VGG at 720p too",
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help=f"turns of each engine (default: {ROUNDS})")
-    parser.add_argument("--peer-python", metavar="PYTHON",
-                        help="a Python whose environment has neural-dream 0.0.4, torch 2.14.1 and torchvision 0.29.1")
+    parser.add_argument(
+        "--peer-python",
+        metavar="PYTHON",
+        help="a Python whose environment has neural-dream 0.0.4, torch 2.14.1 and torchvision 0.29.1",
+    )
     parser.add_argument("--json", metavar="FILE", help="write all figures to a file as well")
     parser.add_argument("--plot", metavar="PNG", help="draw time and memory of the frames against their pixels")
     given = parser.parse_args(arguments)

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deepdream import ascent
 from deepdream.errors import DreamError
-from deepdream.frames import open_frames
+from deepdream.files.frames import open_frames
+from deepdream.geometry import divide, divide_gradient, octave_sizes
 from deepdream.networks import load_network, resolve_layers
-from deepdream.sequence import dream_frames, open_render
-from deepdream.tiles import divide, divide_gradient
+from deepdream.picture import ascent
+from deepdream.render.sequence import dream_frames, open_render
 from dreamer import Given, build_parser
 
 DREAMER = Path(__file__).resolve().parents[1] / "dreamer.py"
@@ -134,7 +134,7 @@ class Stopwatch:
 
 def gradient_calls(size, options):
     """How many gradients a frame of ``size`` (h, w) takes under `RenderOptions`."""
-    octaves = ascent.octave_sizes(*size, options.dream.octaves, options.dream.octave_scale)
+    octaves = octave_sizes(*size, options.dream.octaves, options.dream.octave_scale)
     parts = [part for octave in octaves for part in divide(*octave, options.divide)]
     return options.dream.iterations * sum(len(divide_gradient(*part.size, options.divide)) for part in parts)
 

@@ -16,17 +16,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import caffe_nets
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-import caffe_nets
-from deepdream import objectives
 from deepdream.errors import DreamError, ModelError
 from deepdream.networks import PRECISIONS, load_network
 from deepdream.networks.caffemodel import load_model
-from deepdream.networks.default_network import default_model_files
-from deepdream.networks.torch_layers import Weights, convolution_parameters
+from deepdream.networks.default import default_model_files
+from deepdream.networks.torch.layers import Weights, convolution_parameters
+from deepdream.picture import objectives
 
 PEER = Path(__file__).with_name("benchmark_peer.py")
 OURS, OURS_BFLOAT16, CAFFE, NEURAL_DREAM = "dreamer.py", "dreamer.py, bfloat16", "Caffe", "neural-dream"

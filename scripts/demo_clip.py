@@ -8,7 +8,7 @@ import ffmpeg
 # The project's own modules lie in the folder above this script's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from deepdream.ffmpeg_process import ffmpeg_binary  # noqa: E402
+from deepdream.video.ffmpeg import ffmpeg_binary  # noqa: E402
 
 SECONDS = 2
 

@@ -23,11 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the package is not installed: it lies beside the folder of this script
 
 from deepdream.errors import DreamError, UsageError  # noqa: E402
-from deepdream.files import make_directory  # noqa: E402
-from deepdream.flow import is_cut, sample  # noqa: E402
-from deepdream.frames import check_sizes, open_frames, read_frame  # noqa: E402
+from deepdream.files.atomic import make_directory  # noqa: E402
+from deepdream.files.frames import check_sizes, open_frames, read_frame  # noqa: E402
+from deepdream.geometry import divide  # noqa: E402
+from deepdream.motion.cuts import is_cut  # noqa: E402
+from deepdream.motion.flow import sample  # noqa: E402
 from deepdream.options import DivideMode, DivideOptions  # noqa: E402
-from deepdream.tiles import divide  # noqa: E402
 
 # Of 15 (skimage's default), 30, 60, 100 and 200 the one that explains real footage best: smoother, a still road
 # follows the bus on it; rougher, the flow follows the noise.
@@ -150,7 +151,7 @@ def luminance(picture):
 
 def objective_values(paths, network, layers):
     """The mean over each frame of the L2 objective at its layer: half the squared activation."""
-    from deepdream.ascent import to_network
+    from deepdream.picture.ascent import to_network
 
     for number, path in enumerate(paths):
         activations = network.activations(to_network(read_frame(path), network), layers[number % len(layers)])
@@ -259,13 +260,28 @@ def parse(arguments):
     parser.add_argument("source", metavar="SOURCE", help="the directory of source frames")
     parser.add_argument("dreams", metavar="DREAMS", nargs="+", help="directories of dreamed frames")
     parser.add_argument("--plot", metavar="PNG", help="draw the measures by frame")
-    parser.add_argument("--undivided", metavar="DIR",
-                        help="the dream without -d: tells how visible the tiles' borders are in the others, 1 is not "
-                        "at all; one with another --seed among them shows the noise")
-    parser.add_argument("-mw", "--maxWidth", type=int, default=default.max_width, metavar="N",
-                        help="largest width of a tile where seams are looked for (default: %(default)s)")
-    parser.add_argument("-mh", "--maxHeight", type=int, default=default.max_height, metavar="N",
-                        help="largest height of such a tile (default: %(default)s)")
+    parser.add_argument(
+        "--undivided",
+        metavar="DIR",
+        help="the dream without -d: tells how visible the tiles' borders are in the others, 1 is not "
+        "at all; one with another --seed among them shows the noise",
+    )
+    parser.add_argument(
+        "-mw",
+        "--maxWidth",
+        type=int,
+        default=default.max_width,
+        metavar="N",
+        help="largest width of a tile where seams are looked for (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-mh",
+        "--maxHeight",
+        type=int,
+        default=default.max_height,
+        metavar="N",
+        help="largest height of such a tile (default: %(default)s)",
+    )
     parser.add_argument("-t", "--model_path", metavar="DIR", help="the Caffe model of the dreams, as for dreamer.py")
     parser.add_argument("-m", "--model_name", metavar="NAME", help="its caffemodel, as for dreamer.py")
     return parser.parse_args(arguments)

@@ -41,7 +41,7 @@ def changed_text(text, rng):
         elif kind == 2:
             words[place] = rng.choice(words)
         elif kind == 3:
-            words[place:place] = words[place:place + rng.randrange(60)]
+            words[place:place] = words[place : place + rng.randrange(60)]
         else:
             words[place] = chr(rng.choice((0, 10, 34, 123, 125, 0x263A)))
         text = "".join(words)
@@ -60,17 +60,18 @@ def changed_bytes(data, rng):
         elif kind == 1:
             data[place] = rng.choice((0, 1, 0x7F, 0x80, 0xFF))
         elif kind == 2:
-            del data[place:place + rng.randrange(1, 9)]
+            del data[place : place + rng.randrange(1, 9)]
         else:
-            data[place:place] = data[place:place + rng.randrange(1, 200)]
+            data[place:place] = data[place : place + rng.randrange(1, 200)]
         data = data or bytearray(1)
     return bytes(data)
 
 
 def seeds():
     """(prototxt, caffemodel) pairs to start from: small nets in the three layouts, and the default network."""
-    from deepdream.networks.default_network import default_model_files
     from nets import SMALL, SMALL_2013, SMALL_SIZE, caffemodel, layout_2014, random_blobs
+
+    from deepdream.networks.default import default_model_files
 
     blobs = random_blobs(SMALL, SMALL_SIZE)
     pairs = [
@@ -99,7 +100,7 @@ def run_case(folder, number, pairs):
 
     from deepdream.errors import DreamError
     from deepdream.networks import load_network
-    from deepdream.objectives import l2
+    from deepdream.picture.objectives import l2
 
     files = folder / "deploy.prototxt", folder / "net.caffemodel"
     for path, content in zip(files, make_case(number, pairs)):

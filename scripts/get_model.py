@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the package is not installed: it lies beside the folder of this script
 
 from deepdream.errors import DreamError, UsageError  # noqa: E402
-from deepdream.files import make_directory, whole_file  # noqa: E402
-from deepdream.networks.known_models import MODELS  # noqa: E402
+from deepdream.files.atomic import make_directory, whole_file  # noqa: E402
+from deepdream.networks.models import MODELS  # noqa: E402
 
 TIMEOUT = 30  # seconds of silence after which a server counts as stalled
 CHUNK = 1 << 18
@@ -122,8 +122,9 @@ def get_file(file, urls, path):
         return
     wrong = difference(file, path)
     if wrong:
-        raise DreamError(f"{path} is there already, but is not the published file: {wrong}. "
-                         "Delete or rename it, then run this again")
+        raise DreamError(
+            f"{path} is there already, but is not the published file: {wrong}. Delete or rename it, then run this again"
+        )
     print(f"{path}: already there, {assurance(file, path)}")
 
 
@@ -136,8 +137,9 @@ def by_hand(files, folder):
 def get_model(model, directory, base_url=None):
     """Have all files of ``model`` in ``directory``/NAME, and return that folder."""
     folder = make_directory(Path(directory) / model.name)
-    urls = {file: (f"{base_url.rstrip('/')}/{model.name}/{file.name}",) if base_url else file.urls
-            for file in model.files}
+    urls = {
+        file: (f"{base_url.rstrip('/')}/{model.name}/{file.name}",) if base_url else file.urls for file in model.files
+    }
     homeless = [file for file in model.files if not urls[file] and not (folder / file.name).exists()]
     if homeless:
         raise DreamError(by_hand(homeless, folder))
@@ -158,9 +160,11 @@ def dream_command(model, folder):
 
 def listing():
     """Return a line for every model: name, size, what it is."""
+
     def size(model):
         sizes = [file.size for file in model.files]
         return "size unknown" if None in sizes else f"{sum(sizes) / 1e6:.0f} MB"
+
     return "\n".join(f"{model.name:24} {size(model):>12}  {model.about}" for model in MODELS)
 
 
@@ -176,11 +180,14 @@ def parse(arguments):
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="get_model.py", description=__doc__.partition("\n")[0])
     parser.add_argument("name", nargs="?", metavar="NAME", help="the model, for example bvlc_googlenet")
-    parser.add_argument("--directory", default="models",
-                        help="the files go into DIRECTORY/NAME (default: %(default)s)")
-    parser.add_argument("--base-url", type=http_address, metavar="URL",
-                        help="download from a mirror instead: every file from URL/NAME/FILE. A copy of the models"
-                             " directory on a web server is such a mirror; the sums are checked all the same")
+    parser.add_argument("--directory", default="models", help="the files go into DIRECTORY/NAME (default: %(default)s)")
+    parser.add_argument(
+        "--base-url",
+        type=http_address,
+        metavar="URL",
+        help="download from a mirror instead: every file from URL/NAME/FILE. A copy of the models"
+        " directory on a web server is such a mirror; the sums are checked all the same",
+    )
     parser.add_argument("--list", action="store_true", help="print the models that can be had, then exit")
     options = parser.parse_args(arguments)
     if not options.name and not options.list:

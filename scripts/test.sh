@@ -4,5 +4,6 @@ set -euo pipefail
 scripts="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 "$scripts/environment.sh" "$scripts/../tests/requirements.txt"
 cd "$scripts/.."
-.venv/bin/python -m flake8
+.venv/bin/python -m ruff check .
+.venv/bin/python -m ruff format --check .
 exec .venv/bin/python -m pytest "$@"

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from deepdream.ffmpeg_process import ffmpeg_binary
+from deepdream.video.ffmpeg import ffmpeg_binary
 
 FLASHES = (0.4, 1.2)  # seconds
 SAMPLE_RATE = 48000

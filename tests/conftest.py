@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from clips import real_clip
+from nets import SMALL, SMALL_SIZE, ZOO, random_blobs, write_model
 from PIL import Image
 
-from clips import real_clip
 from deepdream.networks import load_network
-from nets import SMALL, SMALL_SIZE, ZOO, random_blobs, write_model
 
 # Before torch loads: on networks and pictures this small, threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

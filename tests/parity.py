@@ -164,9 +164,7 @@ def _fused_values(network, picture):
     """What the deciding layers get, by number, as the product runs the net: fused layers round a little otherwise."""
     wanted = {number for step in network._steps if step.layer.type in DECIDING for number in step.inputs}
     makers = {step.outputs[0]: step.layer.name for step in network._steps if step.layer.bottoms and step.outputs}
-    return {
-        number: network.activations(picture, makers[number])[None] for number in wanted.intersection(makers)
-    }
+    return {number: network.activations(picture, makers[number])[None] for number in wanted.intersection(makers)}
 
 
 class _Replaced(torch.autograd.Function):

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from clips import make_clip
+from nets import SMALL, SMALL_SIZE, random_blobs, write_model
 from PIL import Image
 
 import dreamer
-from clips import make_clip
 from deepdream.options import DivideMode, FlowMode
-from nets import SMALL, SMALL_SIZE, random_blobs, write_model
 
 DREAM = "-t ../model -gpu 0 -l mixed conv1 -oct 2 -itr 3 -j 4".split()
 
@@ -70,7 +70,7 @@ def _dream(arguments, folder):
         log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        sys.stdout = sys.stderr = open(log, "w", buffering=1)
+        sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115 - until the process ends
         signal.signal(signal.SIGINT, signal.default_int_handler)
         multiprocessing.set_start_method("fork", force=True)  # as in a run: other locks would outlive a kill
         status = dreamer.main([*arguments, "-v", "0"])

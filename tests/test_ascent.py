@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy import ndimage
 
-from deepdream import ascent, objectives
 from deepdream.errors import ModelError, PictureTooSmall
+from deepdream.geometry import divide
 from deepdream.options import DivideMode, DivideOptions, DreamOptions
-from deepdream.tiles import divide
+from deepdream.picture import ascent, objectives
 
 MEAN = np.float32([104, 116, 122])[:, None, None]
 WHOLE = DivideOptions()
@@ -50,9 +50,7 @@ def noise(height, width, seed=0):
 
 def dream(picture, network, division=WHOLE, on_step=None, seed=0, layer="layer", objective=objectives.l2, **options):
     options = DreamOptions(**options)
-    return ascent.dream(
-        picture, network, layer, options, division, objective, np.random.default_rng(seed), on_step
-    )
+    return ascent.dream(picture, network, layer, options, division, objective, np.random.default_rng(seed), on_step)
 
 
 def zoomed(planes, size):
@@ -118,8 +116,17 @@ def test_each_octave_is_scipys_zoom_of_the_one_before(size, scale):
         np.testing.assert_allclose(octave, wanted, atol=1e-2)
 
 
-@pytest.mark.parametrize("size, target", [((40, 50), (56, 70)), ((31, 17), (44, 23)), ((9, 200), (360, 201)),
-                                          ((1000, 3), (1400, 5)), ((20, 30), (20, 42)), ((5, 5), (5, 5))])
+@pytest.mark.parametrize(
+    "size, target",
+    [
+        ((40, 50), (56, 70)),
+        ((31, 17), (44, 23)),
+        ((9, 200), (360, 201)),
+        ((1000, 3), (1400, 5)),
+        ((20, 30), (20, 42)),
+        ((5, 5), (5, 5)),
+    ],
+)
 def test_enlarging_is_scipys_zoom(size, target):
     planes = to_planes(noise(*size))
     resized = ascent.resize(torch.from_numpy(planes), target).numpy()

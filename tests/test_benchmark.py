@@ -30,7 +30,7 @@ from collections import defaultdict
 import numpy as np
 import torch
 from deepdream.networks.caffemodel import load_model
-from deepdream.networks.torch_network import TorchNetwork
+from deepdream.networks.torch.network import TorchNetwork
 
 TEST = 1
 

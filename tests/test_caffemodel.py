@@ -10,12 +10,12 @@ import torch
 from google.protobuf import descriptor_pb2, descriptor_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import SMALL, SMALL_2013, SMALL_SIZE, binaryproto, layout_2014, random_blobs, write_model
+from nets import caffemodel as encoded
 
 from deepdream.errors import DreamError, ModelError
 from deepdream.networks import caffemodel, load_network
 from deepdream.networks.caffemodel import load_model, parse_prototxt, read_blobs, read_mean, write_caffemodel
-from nets import SMALL, SMALL_2013, SMALL_SIZE, binaryproto, layout_2014, random_blobs, write_model
-from nets import caffemodel as encoded
 
 BLOBS = random_blobs(SMALL, SMALL_SIZE)
 PICTURE = np.random.default_rng(0).uniform(-120, 130, (3, *SMALL_SIZE)).astype(np.float32)
@@ -181,7 +181,7 @@ def test_a_syntax_error_is_told_with_its_file_and_line(tmp_path):
         model_of("\n".join(lines), tmp_path)
 
 
-@pytest.mark.parametrize("text", ["\x00\xff", "layer {" * 2000, 'layer { name: 3 }', "<html>"])
+@pytest.mark.parametrize("text", ["\x00\xff", "layer {" * 2000, "layer { name: 3 }", "<html>"])
 def test_what_is_no_prototxt_is_refused(text, tmp_path):
     with pytest.raises(ModelError, match="deploy.prototxt"):
         model_of(text, tmp_path)
@@ -210,8 +210,14 @@ def test_a_dangling_bottom_is_told_with_its_layer(tmp_path):
         load_network(tmp_path, gpu=False)
 
 
-@pytest.mark.parametrize("text, missing", [('name: "a" input: "data"', "no layers"), ("", "no layers"),
-                                           ('layer { name: "a" type: "ReLU" bottom: "b" top: "c" }', "no input")])
+@pytest.mark.parametrize(
+    "text, missing",
+    [
+        ('name: "a" input: "data"', "no layers"),
+        ("", "no layers"),
+        ('layer { name: "a" type: "ReLU" bottom: "b" top: "c" }', "no input"),
+    ],
+)
 def test_a_net_without_layers_or_input_is_refused(tmp_path, text, missing):
     with pytest.raises(ModelError, match=missing):
         model_of(text, tmp_path)
@@ -236,7 +242,7 @@ def test_a_net_without_layers_or_input_is_refused(tmp_path, text, missing):
     ],
 )
 def test_layers_of_training_are_left_out(rule, kept):
-    net = parse_prototxt('input: "data" layer { name: "a" type: "ReLU" bottom: "data" top: "data" %s }' % rule)
+    net = parse_prototxt(f'input: "data" layer {{ name: "a" type: "ReLU" bottom: "data" top: "data" {rule} }}')
     assert [layer.name for layer in net.layer] == ["a"] * kept
 
 
@@ -247,8 +253,10 @@ def test_the_rules_hold_for_layers_of_2014_too():
 
 
 def test_a_training_net_reads_the_data_layer_of_its_test_phase(tmp_path):
-    feeding = 'layer { name: "%s" type: "Data" top: "data" top: "label" include { phase: %s } ' \
-              'transform_param { crop_size: %d } }'
+    feeding = (
+        'layer { name: "%s" type: "Data" top: "data" top: "label" include { phase: %s } '
+        "transform_param { crop_size: %d } }"
+    )
     text = SMALL.replace('input: "data"', feeding % ("train", "TRAIN", 99) + feeding % ("test", "TEST", 64))
     model = model_of(text.replace("input_shape { dim: 1 dim: 3 dim: 40 dim: 48 }", ""), tmp_path)
     assert model.inputs == {"data": (1, 3, 64, 64)}

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clips import decode, duration, make_clip, real_clip
 from PIL import Image
 
 import dreamer
-from clips import decode, duration, make_clip, real_clip
-from deepdream.frames import read_clip
+from deepdream.files.clip import read_clip
 from deepdream.options import DivideMode, FlowMode
-from deepdream.probe import probe
+from deepdream.video.probe import probe
 
 ROOT = Path(dreamer.__file__).parent
 SEED_COMMANDS = {

@@ -9,10 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deepdream import ascent
 from deepdream.errors import DreamError
-from deepdream.networks import default_network as embedded
-from deepdream.networks import known_models, resolve_layers
+from deepdream.networks import default as embedded
+from deepdream.networks import models as known_models
+from deepdream.networks import resolve_layers
+from deepdream.picture import ascent
 
 ESPRESSO = 967
 CATS = range(281, 286)  # tabby to Egyptian cat

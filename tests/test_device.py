@@ -9,12 +9,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from deepdream import ascent, networks, objectives
-from deepdream.networks import torch_compiled
+from deepdream import networks
 from deepdream.networks.caffemodel import load_model
-from deepdream.networks.default_network import default_model_files
-from deepdream.networks.torch_network import TorchNetwork
+from deepdream.networks.default import default_model_files
+from deepdream.networks.torch import compiled as torch_compiled
+from deepdream.networks.torch.network import TorchNetwork
 from deepdream.options import DivideMode, DivideOptions, DreamOptions
+from deepdream.picture import ascent, objectives
 from tests import caffe_nets as nets
 
 META = torch.device("meta")

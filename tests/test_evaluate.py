@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from deepdream.errors import UsageError
-from deepdream.tiles import Tile
+from deepdream.geometry import Tile
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "evaluate.py"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from deepdream import flow
 from deepdream.errors import DreamError
+from deepdream.motion import flow
 from deepdream.options import FlowMode, FlowOptions
 
 BLEND = FlowOptions(FlowMode.BLEND, threshold=6, blend_flow=0.9, blend_static=0.1)

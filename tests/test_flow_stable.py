@@ -5,11 +5,11 @@ import json
 import av
 import numpy as np
 import pytest
+from clips import real_clip
 from PIL import Image
 
-from clips import real_clip
-from deepdream import flow
-from deepdream.frames import open_frames, read_frame
+from deepdream.files.frames import open_frames, read_frame
+from deepdream.motion import flow
 from deepdream.networks import resolve_layers
 from deepdream.options import (
     BLEND_STATIC,
@@ -20,7 +20,7 @@ from deepdream.options import (
     FlowOptions,
     RenderOptions,
 )
-from deepdream.sequence import dream_frames, open_render
+from deepdream.render.sequence import dream_frames, open_render
 
 STABLE = FlowOptions(FlowMode.STABLE)
 

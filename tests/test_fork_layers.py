@@ -6,7 +6,7 @@ import torch
 from google.protobuf import text_format
 
 from deepdream.networks.caffemodel import Layer, pb
-from deepdream.networks.torch_layers import LAYER_TYPES, Weights
+from deepdream.networks.torch.layers import LAYER_TYPES, Weights
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((1, 6, 5, 7))

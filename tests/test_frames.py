@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepdream import files, frames
 from deepdream.errors import DreamError, UsageError
-from deepdream.frames import Clip, check_sizes, open_frames, read_clip, read_frame, read_size, write_clip, write_frame
+from deepdream.files import atomic as files
+from deepdream.files import frames
+from deepdream.files.clip import Clip, read_clip, write_clip
+from deepdream.files.frames import check_sizes, open_frames, read_frame, read_size, write_frame
 
 CLIP = Clip("/films/a.mp4", Fraction(30000, 1001), Fraction(128, 117), True, 120, -0.25)
 
@@ -25,10 +27,9 @@ def picture():
 def test_a_file_is_whole_or_not_there(tmp_path):
     target = tmp_path / "file"
     files.write_whole(target, b"first")
-    with pytest.raises(RuntimeError):
-        with files.whole_file(target) as part:
-            part.write_bytes(b"seco")
-            raise RuntimeError
+    with pytest.raises(RuntimeError), files.whole_file(target) as part:
+        part.write_bytes(b"seco")
+        raise RuntimeError
     assert target.read_bytes() == b"first"
     files.write_whole(target, b"second")
     assert target.read_bytes() == b"second"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from deepdream.networks.known_models import MODELS, find_known
+from deepdream.networks.models import MODELS, find_known
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "get_model.py"
@@ -26,7 +26,7 @@ WEIGHTS_PATH = "/tiny/tiny.caffemodel"
 WITH_TINY_MODEL = f"""
 import importlib.util, sys
 sys.path.insert(0, {str(ROOT)!r})
-from deepdream.networks import known_models as known
+from deepdream.networks import models as known
 server = sys.argv[1]
 known.MODELS = (known.KnownModel("tiny", (
     known.ModelFile("deploy.prototxt", (server + "/gone", server + {PROTOTXT_PATH!r}),
@@ -100,8 +100,9 @@ def environment():
 
 
 def run(*command, cwd):
-    return subprocess.run([sys.executable, *map(str, command)], cwd=cwd, env=environment(),
-                          capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=60
+    )
 
 
 def get_real(*arguments, cwd):
@@ -214,8 +215,9 @@ def test_unwritable(server, tmp_path):
 
 
 def test_without_a_published_sum_it_says_so(server, tmp_path):
-    server.files = {f"/googlenet_places365/{name}": PROTOTXT
-                    for name in ("deploy.prototxt", "googlenet_places365.caffemodel")}
+    server.files = {
+        f"/googlenet_places365/{name}": PROTOTXT for name in ("deploy.prototxt", "googlenet_places365.caffemodel")
+    }
     result = get_real("googlenet_places365", "--base-url", server.url, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("could not be checked") == 2
@@ -225,8 +227,13 @@ def test_without_a_published_sum_it_says_so(server, tmp_path):
 def test_by_hand(tmp_path):
     folder = tmp_path / "models" / "googlenet_places205"
     result = get_real("googlenet_places205", cwd=tmp_path)
-    assert_one_line(result, 1, "googlenet_places205.tar.gz", "deploy_places205.protxt",
-                    Path("models/googlenet_places205/deploy.prototxt"))
+    assert_one_line(
+        result,
+        1,
+        "googlenet_places205.tar.gz",
+        "deploy_places205.protxt",
+        Path("models/googlenet_places205/deploy.prototxt"),
+    )
     for name in ("deploy.prototxt", "googlenet_places205.caffemodel"):
         (folder / name).write_bytes(PROTOTXT)
     assert get_real("googlenet_places205", cwd=tmp_path).returncode == 0

@@ -4,12 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
+from nets import SMALL, SMALL_SIZE, binaryproto, caffemodel, random_blobs, write_model
 
 from deepdream.errors import ModelError
-from deepdream.networks import default_network as embedded
+from deepdream.networks import default as embedded
 from deepdream.networks import load_network, resolve_layers
 from deepdream.options import CUSTOM_LOOP
-from nets import SMALL, SMALL_SIZE, binaryproto, caffemodel, random_blobs, write_model
 
 
 class Told(list):

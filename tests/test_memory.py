@@ -16,11 +16,14 @@ import torch
 from PIL import Image
 
 import dreamer
-from deepdream import ascent, heap, memory, objectives
 from deepdream.errors import OutOfMemory
+from deepdream.memory import available
+from deepdream.memory import malloc as heap
+from deepdream.memory import predict as memory
 from deepdream.networks import load_network
-from deepdream.networks.peak import PeakMemory
+from deepdream.networks.torch.peak import PeakMemory
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, RenderOptions
+from deepdream.picture import ascent, objectives
 from tests import caffe_nets as nets
 
 CPU = torch.device("cpu")
@@ -125,13 +128,13 @@ def test_what_octaves_leave_counts_where_it_is_not_given_back():
 
 
 def test_what_is_available_is_what_the_system_says(monkeypatch):
-    monkeypatch.setattr(memory, "_left_of_groups", lambda: ())
-    assert memory.available(CPU) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+    monkeypatch.setattr(available, "_left_of_groups", lambda: ())
+    assert available.available(CPU) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
 
 
 def group(folder, limit, use, cached, version):
     """A control group's files, as the kernel writes them."""
-    names = memory._GROUP_FILES[version]
+    names = available._GROUP_FILES[version]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / names[0]).write_text(f"{limit}\n")
     (folder / names[1]).write_text(f"{use}\n")
@@ -149,14 +152,14 @@ def group(folder, limit, use, cached, version):
     ],
 )
 def test_a_containers_limit_counts(tmp_path, monkeypatch, version, line, place):
-    monkeypatch.setattr(memory, "CONTROL_GROUPS", tmp_path)
-    monkeypatch.setattr(memory, "PROCESS_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(available, "CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(available, "PROCESS_GROUPS", tmp_path / "cgroup")
     (tmp_path / "cgroup").write_text(line)
-    assert memory.available(CPU) > 10_000_000
+    assert available.available(CPU) > 10_000_000
     group(tmp_path / place, 9_000_000, 4_000_000, 1_000_000, version)
-    assert memory.available(CPU) == 6_000_000
+    assert available.available(CPU) == 6_000_000
     group(tmp_path / place, "max" if version == 2 else 2**63 - 4096, 4_000_000, 1_000_000, version)
-    assert memory.available(CPU) > 10_000_000
+    assert available.available(CPU) > 10_000_000
 
 
 def test_an_accelerator_is_asked_for_what_it_has(monkeypatch):
@@ -164,13 +167,13 @@ def test_an_accelerator_is_asked_for_what_it_has(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (5_000, 9_000))
     monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 700)
     monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 300)
-    assert memory.available(device) == 5_400  # what PyTorch has set aside and does not use is free as well
+    assert available.available(device) == 5_400  # what PyTorch has set aside and does not use is free as well
 
     def refuse(device):
         raise NotImplementedError("this accelerator cannot tell")
 
     monkeypatch.setattr(torch.accelerator, "get_memory_info", refuse)
-    assert memory.available(device) is None
+    assert available.available(device) is None
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="NOT TESTED: no glibc, which keeps freed memory")
@@ -185,7 +188,7 @@ def test_freed_memory_goes_back_to_the_system():
 
 KEEPING = """
 import resource, torch
-from deepdream import heap
+from deepdream.memory import malloc as heap
 
 heap.keep_freed()
 faults = []
@@ -358,7 +361,7 @@ sys.exit(dreamer.main(sys.argv[3:]))
 """
 
 
-@pytest.mark.skipif(memory.resource is None, reason="NOT TESTED: no limit on the address space here")
+@pytest.mark.skipif(available.resource is None, reason="NOT TESTED: no limit on the address space here")
 def test_the_tiles_that_are_advised_really_fit(wide_folder, tmp_path):
     """The real thing: a process that may have a gigabyte more than it has, and a frame that asks for three."""
     (tmp_path / "Input").mkdir()

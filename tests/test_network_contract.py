@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from deepdream import ascent, objectives
 from deepdream.errors import DreamError, ModelError, PictureTooSmall
 from deepdream.networks import ENGINES, load_network
-from deepdream.networks.caffe_network import CaffeNetwork
+from deepdream.networks.caffe.network import CaffeNetwork
 from deepdream.networks.caffemodel import parse_prototxt
 from deepdream.options import DivideOptions, DreamOptions
+from deepdream.picture import ascent, objectives
 from tests import caffe_nets as nets
 from tests import parity
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepdream import objectives
+from deepdream.picture import objectives
 
 
 def activations(*shape, seed=0):

@@ -8,9 +8,7 @@ from tests import parity
 try:
     parity.import_caffe()
 except ImportError as error:
-    pytest.skip(
-        f"NOT COMPARED WITH REAL CAFFE: {error}; scripts/build_caffe.sh builds it", allow_module_level=True
-    )
+    pytest.skip(f"NOT COMPARED WITH REAL CAFFE: {error}; scripts/build_caffe.sh builds it", allow_module_level=True)
 
 ARCHITECTURES = {name: (build, size) for name, build, size in parity.architectures()}
 TRAINED = {name: (folder, picture) for name, folder, picture in parity.trained_nets()}
@@ -42,7 +40,7 @@ def test_zoo_is_compared():
 
 def test_a_wrong_gradient_is_noticed(tmp_path, monkeypatch):
     """The treatment of near ties excuses no error: right values with a derivative that is 1% off fail."""
-    from deepdream.networks import torch_layers
+    from deepdream.networks.torch import layers as torch_layers
 
     def slanted(layer, weights):
         return lambda x: x.tanh() + 0.01 * (x - x.detach())

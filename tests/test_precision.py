@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-
-from deepdream import ascent, objectives
-from deepdream.networks import PRECISIONS, load_network
-from deepdream.options import DivideOptions, DreamOptions
-from deepdream.networks.torch_network import TorchNetwork
 from test_command_line import environment, frames, run  # noqa: F401
+
+from deepdream.networks import PRECISIONS, load_network
+from deepdream.networks.torch.network import TorchNetwork
+from deepdream.options import DivideOptions, DreamOptions
+from deepdream.picture import ascent, objectives
 
 LAYER = "block_9/output"
 HAS = any(able for feature, able in torch.cpu.get_capabilities().items() if feature.endswith("bf16"))

@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from deepdream.errors import DreamError, PictureTooSmall, UsageError
-from deepdream.flow import observe, start_picture
-from deepdream.frames import Clip, open_frames, read_clip, read_frame, write_clip, write_frame
+from deepdream.files.clip import Clip, read_clip, write_clip
+from deepdream.files.frames import open_frames, read_frame, write_frame
+from deepdream.motion.inheritance import observe, start_picture
 from deepdream.networks import resolve_layers
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
-from deepdream.sequence import _scenes, dream_frames, open_render
+from deepdream.render.sequence import _scenes, dream_frames, open_render
 
 QUICK = {"octaves": 2, "iterations": 1, "jitter": 4, "layers": ("mixed",)}
 BLEND, STABLE = FlowOptions(FlowMode.BLEND), FlowOptions(FlowMode.STABLE)
@@ -280,8 +281,8 @@ def test_the_next_frame_is_read_and_the_one_before_is_saved_while_a_frame_dreams
         assert number - len(saved) <= 1, "too far behind"
 
     render = opened(source, tmp_path / "out", small_network, BLEND)
-    monkeypatch.setattr("deepdream.sequence.read_frame", read)
-    monkeypatch.setattr("deepdream.sequence.write_frame", save)
+    monkeypatch.setattr("deepdream.render.sequence.read_frame", read)
+    monkeypatch.setattr("deepdream.render.sequence.write_frame", save)
     assert [report.number for report in dream_frames(render, small_network, on_step)] == list(range(5)) == saved
 
 
@@ -296,9 +297,9 @@ def test_looking_ahead_changes_no_byte(source, tmp_path, small_network, monkeypa
         return observe(*arguments)
 
     monkeypatch.setattr(
-        "deepdream.sequence._scenes", lambda render, reader, look_ahead: _scenes(render, reader, True)
+        "deepdream.render.sequence._scenes", lambda render, reader, look_ahead: _scenes(render, reader, True)
     )
-    monkeypatch.setattr("deepdream.sequence.observe", look)
+    monkeypatch.setattr("deepdream.render.sequence.observe", look)
     render(source, tmp_path / "out", small_network, flow)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert len(threads) == (4 if flow.mode else 0) and main_thread() not in threads
@@ -325,7 +326,7 @@ def test_a_frame_that_cannot_be_saved_ends_it_with_those_before_reported(
             raise DreamError(f"cannot write {path}")
         write_frame(path, *arguments)
 
-    monkeypatch.setattr("deepdream.sequence.write_frame", save)
+    monkeypatch.setattr("deepdream.render.sequence.write_frame", save)
     source = save_frames(footage, tmp_path / "source", kind=kind)
     frames = dream_frames(opened(source, tmp_path / "out", small_network, BLEND), small_network)
     assert [next(frames).number for _ in range(2)] == [0, 1]

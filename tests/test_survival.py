@@ -14,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+import survival
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import SMALL
 from PIL import Image
 
 import dreamer
-import survival
-from deepdream import video
 from deepdream.errors import ModelError, UsageError
-from deepdream.frames import missing_numbers, open_frames
+from deepdream.files.frames import missing_numbers, open_frames
 from deepdream.networks import caffemodel, load_network
-from nets import SMALL
+from deepdream.video import create as creating
+from deepdream.video import extract as extracting
 
 ROOT = Path(dreamer.__file__).parent
 KILLS = int(os.environ.get("KILLS", "2"))
@@ -69,7 +71,7 @@ def test_a_kill_amid_a_repair_leaves_the_rest_to_repair(place, monkeypatch):
     assert dreamer.main(command("-flow")) == 0
     wanted = dreams()
     Path("Output", "frame_000001.png").unlink()
-    monkeypatch.setattr("deepdream.journal.Journal.record", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr("deepdream.render.journal.Journal.record", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     assert dreamer.main(command("-flow")) == 130
     monkeypatch.undo()
     os.chdir(place)
@@ -96,7 +98,7 @@ def test_what_only_the_eye_sees_never_differs(place):
 
 
 def test_a_second_run_of_extract_or_create_is_refused(place, capsys):
-    from deepdream.files import lock_directory
+    from deepdream.files.atomic import lock_directory
 
     assert dreamer.main(command()) == 0
     with lock_directory("Output"):
@@ -152,11 +154,16 @@ def test_a_full_disk_leaves_no_half_video(place, capsys, full_disk):
     assert dreamer.main(["-e", "-i", "clip.mp4", "-o", "Frames"]) == 0
 
 
-@pytest.mark.parametrize("what, status, said", [("Output", 1, "cannot write Output/frame_000001.png: No such file"),
-                                                ("png/image-000004.png", 2, "image-000004.png does not exist")])
+@pytest.mark.parametrize(
+    "what, status, said",
+    [
+        ("Output", 1, "cannot write Output/frame_000001.png: No such file"),
+        ("png/image-000004.png", 2, "image-000004.png does not exist"),
+    ],
+)
 def test_what_vanishes_midway_is_named_and_the_rerun_completes(place, capsys, monkeypatch, what, status, said):
     assert dreamer.main(command(output="Whole")) == 0
-    from deepdream.journal import Journal
+    from deepdream.render.journal import Journal
 
     record = Journal.record
 
@@ -211,7 +218,8 @@ def test_a_disk_that_is_read_only(place, capsys, disk):
 def test_an_interrupt_amid_create_and_extract_goes_on(place, monkeypatch):
     for arguments in (["-c", "-i", "png", "-o", "Video.mp4"], ["-e", "-i", "clip.mp4", "-o", "Frames"]):
         with monkeypatch.context() as patch:
-            patch.setattr(video, "_sync", lambda path: os.kill(os.getpid(), signal.SIGTERM))
+            for module in (creating, extracting):
+                patch.setattr(module, "sync", lambda path: os.kill(os.getpid(), signal.SIGTERM))
             assert dreamer.main(arguments) == 143
         assert not Path(arguments[-1]).is_file() and not list(Path(arguments[-1]).glob("image-*"))
         assert dreamer.main(arguments) == 0
@@ -228,7 +236,7 @@ def test_a_cache_that_cannot_be_written_is_a_line_and_the_dream_runs(place, monk
 
 
 def test_a_damaged_cache_is_made_again(place, tmp_path):
-    from deepdream.networks.default_network import default_model_files
+    from deepdream.networks.default import default_model_files
 
     files = default_model_files(tmp_path / "cache")
     whole = [path.read_bytes() for path in files]
@@ -255,8 +263,10 @@ def test_no_clock_and_no_time_of_a_file_matters(place):
 
 def bomb():
     """A PNG of a few bytes that promises 100,000 x 100,000 pixels."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 

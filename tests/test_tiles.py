@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deepdream.geometry import divide, divide_gradient
 from deepdream.options import DivideMode, DivideOptions
-from deepdream.tiles import divide, divide_gradient
 
 lengths = st.integers(1, 120)
 limits = st.integers(1, 130)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deepdream.networks import torch_compiled
+from deepdream.networks.torch import compiled as torch_compiled
 
 ROOT = Path(__file__).resolve().parent.parent
 # kernel, stride, pad, size of the picture; each with a channel count that no register divides
@@ -128,9 +128,9 @@ def test_meta_stands_for_a_device_only_where_that_is_said():
 
 def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(tmp_path):
     shutil.copytree(ROOT / "deepdream", tmp_path / "deepdream", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "deepdream/networks/__pycache__").write_text("a file stands where the folder would be")
+    (tmp_path / "deepdream/networks/torch/__pycache__").write_text("a file stands where the folder would be")
     code = (
-        "import torch; from deepdream.networks import torch_compiled as t;"
+        "import torch; from deepdream.networks.torch import compiled as t;"
         "print(t.max_pool(torch.arange(4.).reshape(1, 1, 2, 2), (2, 2), (2, 2), (0, 0), (1, 1)).item())"
     )
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONPATH": str(tmp_path)}
@@ -143,7 +143,7 @@ def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(tmp_path):
 def test_no_more_threads_are_taken_than_pytorch_may(tmp_path):
     """Numba by itself would tell OpenMP, PyTorch's too, to take one for every processor."""
     code = (
-        "import torch; from deepdream.networks import torch_compiled as t;"
+        "import torch; from deepdream.networks.torch import compiled as t;"
         "t.across_channels(torch.ones(1, 3, 4, 4), 1, 1, 1);"
         "import numba; print(torch.get_num_threads(), numba.get_num_threads())"
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deepdream.networks.torch_convolution import Convolve
+from deepdream.networks.torch.convolution import Convolve
 
 # in, out, kernel, stride, pad, dilation, groups
 WINDOWS = {

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from nets import SMALL, SMALL_SIZE, random_blobs, write_model
 from scipy import ndimage, signal
 
-from deepdream import objectives
 from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall
-from deepdream.networks import torch_compiled, torch_network
 from deepdream.networks.caffemodel import load_model
-from deepdream.networks.torch_network import TorchNetwork
-from nets import SMALL, SMALL_SIZE, random_blobs, write_model
+from deepdream.networks.torch import compiled as torch_compiled
+from deepdream.networks.torch import network as torch_network
+from deepdream.networks.torch.network import TorchNetwork
+from deepdream.picture import objectives
 
 CAFFE_LAYERS = ("pool1", "fire2/concat", "fire5/concat", "fire8/concat", "fire9/concat")
 
@@ -73,7 +74,7 @@ def test_only_what_a_layer_needs_is_run(tmp_path):
 
 def test_a_layer_that_needs_another_input_is_refused(tmp_path):
     text = SMALL.replace('bottom: "norm1" top: "right"', 'bottom: "other" top: "right"')
-    text = text.replace('input_shape', 'input: "other" input_shape { dim: 1 dim: 6 dim: 9 dim: 11 } input_shape', 1)
+    text = text.replace("input_shape", 'input: "other" input_shape { dim: 1 dim: 6 dim: 9 dim: 11 } input_shape', 1)
     network = network_of(small_model(tmp_path, text))
     assert network.activations(random_picture(*SMALL_SIZE), "left").shape[0] == 4
     with pytest.raises(ModelError, match="layer mixed needs an input that is not the picture"):
@@ -282,7 +283,7 @@ def normalised_model(folder):
     def numbers(*shapes):
         return [np.float32(rng.uniform(0.5, 1.5, shape)) for shape in shapes]
 
-    blobs = {name: arrays for name, arrays in random_blobs(NORMALISED, (24, 30)).items()}
+    blobs = random_blobs(NORMALISED, (24, 30))
     blobs |= {"a/bn": numbers(8, 8, 1), "a/scale": numbers(8, 8), "b/bn": numbers(4, 4, 1), "c/scale": numbers(4)}
     return load_model(*write_model(folder, NORMALISED, blobs))
 

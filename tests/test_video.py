@@ -14,18 +14,22 @@ import av
 import ffmpeg
 import numpy as np
 import pytest
-
 from clips import decode, duration, flashes_and_beeps, make_clip, make_flash_and_beep, real_clip, run_ffmpeg
-from deepdream import ffmpeg_process, video
-from deepdream import probe as probing
+
 from deepdream.errors import DreamError, UsageError
-from deepdream.frames import Clip, open_frames, read_clip, read_frame, write_clip, write_frame
+from deepdream.files.clip import Clip, read_clip, write_clip
+from deepdream.files.frames import open_frames, read_frame, write_frame
 from deepdream.options import VideoOptions
-from deepdream.probe import find_sound, probe
-from deepdream.video import create, extract
+from deepdream.video import create as creating
+from deepdream.video import extract as extracting
+from deepdream.video import ffmpeg as ffmpeg_process
+from deepdream.video import probe as probing
+from deepdream.video.create import create
+from deepdream.video.extract import extract
+from deepdream.video.probe import find_sound, probe
 
 SILENT = VideoOptions(audio="none")
-PACKAGE = Path(video.__file__).parents[1]
+PACKAGE = Path(extracting.__file__).parents[2]
 
 
 def contents(directory):
@@ -258,7 +262,7 @@ def test_a_recording_that_starts_between_key_frames(tmp_path):
     data = whole.read_bytes()
     head = 3 * 188  # the tables that name the streams
     late = tmp_path / "late.ts"
-    late.write_bytes(data[:head] + data[len(data) // 5 // 188 * 188:])
+    late.write_bytes(data[:head] + data[len(data) // 5 // 188 * 188 :])
     assert probe(late).frame_count == extract(late, tmp_path / "frames").clip.frame_count == 20
 
 
@@ -296,7 +300,7 @@ def test_progress_counts_every_frame(tmp_path, noisy):
 
 def test_a_whole_extract_is_left_alone(frames, clip, monkeypatch):
     before = contents(frames)
-    monkeypatch.setattr(video, "run_ffmpeg", None)
+    monkeypatch.setattr(extracting, "run_ffmpeg", None)
     extracted = extract(clip, frames)
     assert "already" in extracted.messages[0] and extracted.clip.frame_count == 5
     assert contents(frames) == before
@@ -327,7 +331,7 @@ def test_a_frame_that_is_gone_makes_an_extract_unfinished(frames, clip):
 
 def test_failed_overwrite_keeps_the_old_frames(frames, clip, monkeypatch):
     before = contents(frames)
-    monkeypatch.setattr(video, "_extract_graph", lambda *_: ffmpeg.input("file:none").output("image-%06d.png"))
+    monkeypatch.setattr(extracting, "_extract_graph", lambda *_: ffmpeg.input("file:none").output("image-%06d.png"))
     with pytest.raises(DreamError, match="No such file"):
         extract(clip, frames, overwrite=True)
     assert contents(frames) == before
@@ -350,16 +354,16 @@ def test_extract_killed_while_moving_goes_on(frames, clip, tmp_path, monkeypatch
         extract(clip, directory)
     assert not (directory / "clip.json").exists()
     monkeypatch.setattr(os, "replace", replace)
-    monkeypatch.setattr(video, "run_ffmpeg", None)  # nothing is decoded twice
+    monkeypatch.setattr(extracting, "run_ffmpeg", None)  # nothing is decoded twice
     extract(clip, directory)
     assert contents(directory) == contents(frames)
-    assert not (directory / video.PART_DIRECTORY).exists()
+    assert not (directory / extracting.PART_DIRECTORY).exists()
 
 
 def test_half_moved_frames_that_are_lost_are_not_forgotten(clip, clip_frames, tmp_path):
     directory = tmp_path / "again"
-    shutil.copytree(clip_frames, directory / video.PART_DIRECTORY)
-    (directory / video.PART_DIRECTORY / "image-000001.png").unlink()  # was moved, then deleted by someone
+    shutil.copytree(clip_frames, directory / extracting.PART_DIRECTORY)
+    (directory / extracting.PART_DIRECTORY / "image-000001.png").unlink()  # was moved, then deleted by someone
     assert extract(clip, directory).clip.frame_count == 5
     assert contents(directory) == contents(clip_frames)
 
@@ -383,8 +387,8 @@ def wait_for(condition, process):
 def test_extract_killed_while_decoding_starts_again_cleanly(tmp_path, how):
     source = real_clip("bikes.mp4")
     frames = tmp_path / "frames"
-    process = start(tmp_path, f"from deepdream.video import extract\nextract({str(source)!r}, 'frames')\n")
-    part = frames / video.PART_DIRECTORY
+    process = start(tmp_path, f"from deepdream.video.extract import extract\nextract({str(source)!r}, 'frames')\n")
+    part = frames / extracting.PART_DIRECTORY
     wait_for(lambda: part.is_dir() and any(part.iterdir()), process)
     process.send_signal(how)
     process.communicate()
@@ -528,8 +532,8 @@ def test_a_video_is_made_once(frames, tmp_path, monkeypatch):
     target = tmp_path / "made.mkv"
     create(frames, target, SILENT)
     before = target.read_bytes()
-    run = video.run_ffmpeg
-    monkeypatch.setattr(video, "run_ffmpeg", None)
+    run = creating.run_ffmpeg
+    monkeypatch.setattr(creating, "run_ffmpeg", None)
     assert "already" in create(frames, target, SILENT).messages[-1]
     with pytest.raises(UsageError, match="--overwrite"):
         create(frames, target, VideoOptions(frame_rate=Fraction(12)))
@@ -537,7 +541,7 @@ def test_a_video_is_made_once(frames, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="--overwrite"):
         create(frames, target, SILENT)
     assert target.read_bytes() == before
-    monkeypatch.setattr(video, "run_ffmpeg", run)
+    monkeypatch.setattr(creating, "run_ffmpeg", run)
     create(frames, target, SILENT, overwrite=True)
     assert decode(target)[1].mean() < 4
 
@@ -559,7 +563,7 @@ def test_a_damaged_frame_leaves_no_video(frames, tmp_path):
 
 
 def test_ffmpeg_that_dies_is_an_error_with_its_words(frames, tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "CRF", "nonsense")
+    monkeypatch.setattr(creating, "CRF", "nonsense")
     with pytest.raises(DreamError, match="ffmpeg failed: .*crf") as failure:
         create(frames, tmp_path / "made.mp4", SILENT)
     assert "\n" not in str(failure.value) and failure.value.exit_status == 1
@@ -569,7 +573,7 @@ def test_ffmpeg_that_dies_is_an_error_with_its_words(frames, tmp_path, monkeypat
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_create_killed_half_way_leaves_nothing_under_the_name(frames, tmp_path, how):
     code = (
-        "import time\nfrom deepdream.options import VideoOptions\nfrom deepdream.video import create\n"
+        "import time\nfrom deepdream.options import VideoOptions\nfrom deepdream.video.create import create\n"
         "def wait(done, total):\n    if done == 3:\n        open('reached', 'w').close()\n        time.sleep(60)\n"
         "create('frames', 'made.mp4', VideoOptions(), on_progress=wait)\n"
     )
@@ -715,9 +719,9 @@ def test_an_ffmpeg_older_than_5_1_gets_the_option_it_knows(tmp_path, monkeypatch
     own = tmp_path / "ffmpeg"
     own.write_text("#!/bin/sh\necho '-vsync parameter   video sync method'\n")
     own.chmod(0o755)
-    assert video._passthrough() == {"fps_mode": "passthrough"}
-    monkeypatch.setattr(video, "ffmpeg_binary", lambda: str(own))
-    assert video._passthrough() == {"vsync": "passthrough"}
+    assert extracting._passthrough() == {"fps_mode": "passthrough"}
+    monkeypatch.setattr(extracting, "ffmpeg_binary", lambda: str(own))
+    assert extracting._passthrough() == {"vsync": "passthrough"}
 
 
 def test_a_pipe_that_takes_little_at_a_time_gets_everything():
@@ -736,7 +740,7 @@ def test_a_pipe_that_takes_little_at_a_time_gets_everything():
 
 
 def test_ffmpeg_opens_local_files_only_and_never_asks(clip):
-    arguments = video._extract_graph(probe(clip), "png").get_args()
+    arguments = extracting._extract_graph(probe(clip), "png").get_args()
     assert arguments[:6] == ["-f", "mov", "-protocol_whitelist", "file,pipe", "-i", f"file:{clip}"]
 
 

@@ -47,7 +47,7 @@ def load_network(model_path=None, model_name=None, gpu=None, engine="torch", tel
     if engine == "caffe":
         network = _caffe_network(model, prototxt, caffemodel, mean, loop, gpu, precision, tell)
     else:
-        from deepdream.networks.torch_network import TorchNetwork
+        from deepdream.networks.torch.network import TorchNetwork
 
         device = _device(gpu, tell)
         network = TorchNetwork(model, mean, loop, device, _precision(precision, device, tell))
@@ -56,7 +56,7 @@ def load_network(model_path=None, model_name=None, gpu=None, engine="torch", tel
 
 
 def _caffe_network(model, prototxt, caffemodel, mean, loop, gpu, precision, tell):
-    from deepdream.networks.caffe_network import CaffeNetwork
+    from deepdream.networks.caffe.network import CaffeNetwork
 
     if gpu:
         tell("--gpu 1: Caffe is used on the CPU only; dreaming on the CPU")
@@ -71,7 +71,7 @@ def resolve_layers(network, names, tell=print):
     A name of GoogLeNet's is translated where the embedded default network runs; ``tell`` gets the line that
     says so. Raises `ModelError` that offers the nearest names for an unknown one.
     """
-    from deepdream.networks import default_network
+    from deepdream.networks import default as default_network
 
     layers = []
     for name in chain.from_iterable(network.loop if name == CUSTOM_LOOP else (name,) for name in names):
@@ -108,7 +108,7 @@ def _find(model_path, model_name, tell):
 
 
 def _find_default(tell):
-    from deepdream.networks import default_network
+    from deepdream.networks import default as default_network
 
     tell(
         "no GoogLeNet found: dreaming with the embedded EfficientNet-Lite0 "
@@ -166,7 +166,7 @@ def _own_loop(folder):
 
 def _known(model):
     """(mean, loop): of the known model that has these layers, else means and layers that suit most nets."""
-    from deepdream.networks.known_models import find_known
+    from deepdream.networks.models import find_known
 
     known = find_known([layer.name for layer in model.layers])
     if known:

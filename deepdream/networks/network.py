@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch.overrides import TorchFunctionMode
 
-from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall
+from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall, first_line, is_out_of_memory
 from deepdream.networks.caffemodel import DATA_TYPES, Layer
-from deepdream.networks.torch_layers import LAYER_TYPES, Weights
+from deepdream.networks.torch.layers import LAYER_TYPES, Weights
 
 DEFAULT_INPUT_SIZE = (224, 224)  # where the prototxt says none
 LARGEST_LEAST_SIZE = 1024  # pixels: no net known needs a larger picture
@@ -271,20 +271,9 @@ def _failure(layer, error):
     return Misfit(f"layer {layer.name} ({layer.type}) does not fit its input: {reason}")
 
 
-def is_out_of_memory(error):
-    """Whether an error says that memory does not suffice: ours, NumPy's, PyTorch's of any device, OpenCV's."""
-    known = isinstance(error, (OutOfMemory, torch.OutOfMemoryError, MemoryError))
-    return known or any(words in str(error) for words in ("allocate memory", "Insufficient memory"))
-
-
 def out_of_memory(layer, error):
     """The `OutOfMemory` for that."""
     return OutOfMemory(f"not enough memory at layer {layer} ({first_line(error)})")
-
-
-def first_line(error):
-    """What an error says, in one line; its kind where it says nothing."""
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _trace(model):

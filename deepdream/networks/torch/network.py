@@ -2,11 +2,12 @@
 
 import torch
 
-from deepdream.heap import keep_freed
-from deepdream.networks import torch_compiled
-from deepdream.networks.network import Network, is_out_of_memory, out_of_memory
-from deepdream.networks.peak import PeakMemory
-from deepdream.networks.torch_fusion import Convolution, fuse
+from deepdream.errors import is_out_of_memory
+from deepdream.memory.malloc import keep_freed
+from deepdream.networks.network import Network, out_of_memory
+from deepdream.networks.torch import compiled as torch_compiled
+from deepdream.networks.torch.fusion import Convolution, fuse
+from deepdream.networks.torch.peak import PeakMemory
 
 
 class TorchNetwork(Network):

@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 
 from deepdream.errors import DreamError, UsageError
-from deepdream.files import lock_directory, make_directory, write_whole
-from deepdream.frames import PREVIEW_NAME
+from deepdream.files.atomic import lock_directory, make_directory, write_whole
+from deepdream.files.frames import PREVIEW_NAME
 
 MANIFEST_NAME = "render.json"
 JOURNAL_NAME = "frames.jsonl"
@@ -136,8 +136,7 @@ class Journal:
         if changed:
             differing = "; ".join(f"{key} is {settings[key]}, was {there.get(key)}" for key in changed)
             raise UsageError(
-                f"{self._directory} holds another render ({differing}); "
-                "choose another output, or --overwrite it"
+                f"{self._directory} holds another render ({differing}); choose another output, or --overwrite it"
             )
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from deepdream.errors import ModelError
-from deepdream.networks.torch_convolution import Convolve
-from deepdream.networks.torch_layers import (
+from deepdream.networks.torch.convolution import Convolve
+from deepdream.networks.torch.layers import (
     CONVOLUTIONS,
     Weights,
     channel_scale,
@@ -55,9 +55,7 @@ class Convolution:
     def build(self, device, dtype):
         """What computes it on ``device`` in ``dtype``: a function of a tensor (1, c, h, w) to the tuple of outputs."""
         stored = torch.promote_types(dtype, torch.float32)
-        parts = [
-            _parameters(layer, scales, device, stored) for layer, scales in zip(self.layers, self.scales)
-        ]
+        parts = [_parameters(layer, scales, device, stored) for layer, scales in zip(self.layers, self.scales)]
         weights, biases, windows = zip(*parts)
         sizes = [len(bias) for bias in biases]
         return Convolve(_joined(weights), _joined(biases), windows[0], self.ceiling, sizes, self.owns_gradient, dtype)
@@ -126,11 +124,7 @@ def _with_activation(step, uses, readers):
 def _flips_alike(first, second):
     """Whether two Power layers both compute c - x, of one c that is 0 or more: then c - max(c - x, 0) is min(x, c)."""
     first, second = first.layer.parameters.power_param, second.layer.parameters.power_param
-    return (
-        first.power == second.power == 1
-        and first.scale == second.scale == -1
-        and first.shift == second.shift >= 0
-    )
+    return first.power == second.power == 1 and first.scale == second.scale == -1 and first.shift == second.shift >= 0
 
 
 def _side_by_side(steps):

@@ -15,10 +15,14 @@ from pathlib import Path
 import torch
 
 from deepdream.errors import DreamError, ModelError, OutOfMemory
-from deepdream.networks import caffe_child
-from deepdream.networks.network import DEFAULT_INPUT_SIZE, Network, UnknownType
+from deepdream.networks.caffe import child as caffe_child
+from deepdream.networks.network import (
+    # What Caffe says before it ends; before that, protobuf tells which line of the prototxt it does not like.
+    DEFAULT_INPUT_SIZE,
+    Network,
+    UnknownType,
+)
 
-# What Caffe says before it ends; before that, protobuf tells which line of the prototxt it does not like.
 _FATAL = re.compile(r"^F\d+ \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\] (.*)", re.MULTILINE)
 _PROTOBUF = re.compile(r"^\[libprotobuf ERROR [^]]*\] (.*)", re.MULTILINE)
 _SECONDS_TO_END = 5

@@ -9,7 +9,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from deepdream.networks import torch_compiled
+from deepdream.networks.torch import compiled as torch_compiled
 
 ONEDNN_TYPES = (torch.float32, torch.bfloat16)
 ALIKE = 1.1  # pictures whose numbers of pixels differ by a smaller factor share a layout of the weights

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import os
+import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -66,3 +67,33 @@ def make_directory(path):
     except OSError as error:
         raise DreamError(f"cannot make the directory {path}: {error.strerror}") from error
     return path
+
+
+@contextmanager
+def new_directory(path):
+    """A new directory for ffmpeg to work in, deleted if the block fails.
+
+    The one that a killed run left behind makes way. Its ffmpeg may live a moment longer: names relative to a directory
+    that is gone lead nowhere, so nothing it still writes gets among the new files.
+    """
+    if path.is_symlink() or path.is_file():
+        path.unlink()  # a link would lead elsewhere
+    shutil.rmtree(path, ignore_errors=True)
+    make_directory(path)
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def sync(path):
+    with open(path, "r+b") as written:
+        os.fsync(written.fileno())
+
+
+def move(source, target):
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        raise DreamError(f"cannot write {target}: {error.strerror}") from error

@@ -3,18 +3,17 @@
 Pictures here are float32 tensors (3, h, w) on the network's device: BGR, of 0..255, less the network's mean.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
 from deepdream.errors import ModelError
-from deepdream.heap import give_back
+from deepdream.geometry import divide, divide_gradient, octave_sizes
+from deepdream.memory.malloc import LARGE, give_back
 from deepdream.options import DivideOptions
-from deepdream.tiles import divide, divide_gradient
-
-LARGE = 4_000_000  # pixels: of such pictures memory is given back between octaves; smaller ones would be held up by it
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,14 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
                 if on_step:
                     on_step(
                         StepReport(
-                            number, len(octaves), iteration, options.iterations, tuple(base.shape[1:]),
-                            tile.size[0] * tile.size[1], strength.item, lambda: to_picture(x, network),
+                            number,
+                            len(octaves),
+                            iteration,
+                            options.iterations,
+                            tuple(base.shape[1:]),
+                            tile.size[0] * tile.size[1],
+                            strength.item,
+                            partial(to_picture, x, network),
                         )  # fmt: skip
                     )
         if not torch.isfinite(x).all():
@@ -72,14 +77,6 @@ def work(height, width, options):
     """How much a dream of a picture is: pixels times iterations, over all octaves."""
     sizes = octave_sizes(height, width, options.octaves, options.octave_scale)
     return options.iterations * sum(h * w for h, w in sizes)
-
-
-def octave_sizes(height, width, octaves, scale):
-    """The (h, w) of each octave from the largest down, each rounded from the one before as scipy's zoom does."""
-    sizes = [(height, width)]
-    for _ in range(octaves - 1):
-        sizes.append(tuple(max(1, round(size * (1 / scale))) for size in sizes[-1]))
-    return sizes
 
 
 def pyramid(picture, octaves, scale):

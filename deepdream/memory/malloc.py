@@ -11,6 +11,7 @@ try:
 except ImportError:  # Windows has no such limits, and no glibc
     resource = None
 
+LARGE = 4_000_000  # pixels: of such pictures memory is given back between octaves; smaller ones would be held up by it
 _LIBC = ctypes.CDLL(None) if os.name == "posix" else None
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # the numbers of glibc's malloc.h
 _NEVER = 2**31 - 1

@@ -52,9 +52,7 @@ def _least(height, width, options):
 def _grid(height, width, rows, columns):
     """The tiles of a grid, row by row."""
     return [
-        Tile(top, bottom, left, right)
-        for top, bottom in _cuts(height, rows)
-        for left, right in _cuts(width, columns)
+        Tile(top, bottom, left, right) for top, bottom in _cuts(height, rows) for left, right in _cuts(width, columns)
     ]
 
 
@@ -62,3 +60,11 @@ def _cuts(length, parts):
     """(start, end) of ``parts`` near-equal pieces of ``length``, none longer than the first's size rounded up."""
     edges = [length * number // parts for number in range(parts + 1)]
     return list(zip(edges, edges[1:]))
+
+
+def octave_sizes(height, width, octaves, scale):
+    """The (h, w) of each octave from the largest down, each rounded from the one before as scipy's zoom does."""
+    sizes = [(height, width)]
+    for _ in range(octaves - 1):
+        sizes.append(tuple(max(1, round(size * (1 / scale))) for size in sizes[-1]))
+    return sizes

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deepdream import ascent, objectives
 from deepdream.errors import UsageError
-from deepdream.flow import Inheritance, Motion, inherit, inherits, observe
-from deepdream.frames import LARGEST_FRAME, FrameDirectory, copy_clip, read_frame, write_frame
-from deepdream.journal import Journal, file_sum
+from deepdream.files.clip import copy_clip
+from deepdream.files.frames import LARGEST_FRAME, FrameDirectory, read_frame, write_frame
+from deepdream.geometry import octave_sizes
+from deepdream.motion.inheritance import Inheritance, Motion, inherit, inherits, observe
 from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
+from deepdream.picture import ascent, objectives
+from deepdream.render.journal import Journal, file_sum
 
 GUIDE_SIZE = (224, 224)
 
@@ -72,7 +74,7 @@ def open_render(frames, output, network, layers, options, overwrite=False):
     width, height = _preview_size(check_source(frames, output), options.dream.preview)
     if width * height > LARGEST_FRAME:
         raise UsageError(f"--preview {options.dream.preview}: dreams of {width}x{height} pixels are too large")
-    smallest = ascent.octave_sizes(height, width, options.dream.octaves, options.dream.octave_scale)[-1]
+    smallest = octave_sizes(height, width, options.dream.octaves, options.dream.octave_scale)[-1]
     for layer in dict.fromkeys(layers):
         network.check_size(layer, smallest)
     if options.guide is not None:

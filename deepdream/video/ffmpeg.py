@@ -7,6 +7,9 @@ import tempfile
 
 from deepdream.errors import DreamError
 
+# Without these, swscale rounds down (pictures lose one level in 255) and repeats chroma instead of interpolating it.
+SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+
 
 def ffmpeg_binary():
     """The ffmpeg on PATH, else the one of imageio-ffmpeg. Raises `DreamError` where there is neither."""
@@ -70,7 +73,7 @@ def _feed(pipe, pictures):
         rest = memoryview(picture)
         while rest:
             try:
-                rest = rest[pipe.write(rest):]
+                rest = rest[pipe.write(rest) :]
             except OSError:
                 return False  # ffmpeg is gone; its status and its words say why
     pipe.close()

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from deepdream.errors import ModelError
-from deepdream.networks import torch_compiled
 from deepdream.networks.caffemodel import pb
-from deepdream.networks.torch_convolution import Product
+from deepdream.networks.torch import compiled as torch_compiled
+from deepdream.networks.torch.convolution import Product
 
 LAYER_TYPES = {}
 CONVOLUTIONS = ("Convolution", "DepthwiseConvolution", "ConvolutionDepthwise")

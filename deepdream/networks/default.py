@@ -18,7 +18,7 @@ from filelock import FileLock
 from google.protobuf import text_format
 
 from deepdream.errors import DreamError
-from deepdream.files import make_directory, write_whole
+from deepdream.files.atomic import make_directory, write_whole
 from deepdream.networks.caffemodel import pb, write_caffemodel
 
 NAME = "efficientnet_lite0"
@@ -193,8 +193,13 @@ def _add_block(net, number, bottom, kernel, stride):
     channels = len(net.weights[f"{source}._depthwise_conv.weight"])
     top = net.relu6(
         net.folded(
-            f"{name}/depthwise", top, f"{source}._depthwise_conv", f"{source}._bn1",
-            kernel=kernel, stride=stride, group=channels,
+            f"{name}/depthwise",
+            top,
+            f"{source}._depthwise_conv",
+            f"{source}._bn1",
+            kernel=kernel,
+            stride=stride,
+            group=channels,
         )  # fmt: skip
     )
     project, out = f"{source}._project_conv", len(net.weights[f"{source}._project_conv.weight"])

@@ -2,16 +2,12 @@
 
 import math
 import traceback
-from pathlib import Path, PurePosixPath
 
-import psutil
-import torch
-
-from deepdream import ascent
-from deepdream.errors import OutOfMemory
-from deepdream.networks.network import first_line
+from deepdream.errors import OutOfMemory, first_line
+from deepdream.geometry import divide, divide_gradient, octave_sizes
+from deepdream.memory.available import available
+from deepdream.memory.malloc import LARGE
 from deepdream.options import DivideMode, FlowMode
-from deepdream.tiles import divide, divide_gradient
 
 try:
     import resource
@@ -28,13 +24,6 @@ SET_ASIDE = 50_000_000
 FILLED = 0.8  # of the memory that is free, by the tiles that are advised
 TILE_STEP = 100  # pixels: tiles are advised in multiples of it
 LEAST_TILE = 200  # pixels: smaller ones are all border
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
-PROCESS_GROUPS = Path("/proc/self/cgroup")
-# The files of a control group by the version of the interface: its limit, its use, and what of that is only cached.
-_GROUP_FILES = {
-    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    2: ("memory.max", "memory.current", "inactive_file"),
-}
 
 
 def warning(network, layers, size, options):
@@ -68,59 +57,13 @@ def explain(error, network, layers, size, options):
     return f"{reason}; {tiles}"
 
 
-def available(device):
-    """How many bytes this process can still have on a torch device; None where nobody tells."""
-    if device.type == "cpu":
-        return max(0, min(psutil.virtual_memory().available, _left_of_address_space(), *_left_of_groups()))
-    try:
-        free = torch.accelerator.get_memory_info(device)[0]
-    except RuntimeError:  # not every accelerator knows
-        return None
-    return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
-
-
-def _left_of_address_space():
-    """What the limit on this process's address space (``ulimit -v``) leaves of it."""
-    if resource is None or resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
-        return math.inf
-    return resource.getrlimit(resource.RLIMIT_AS)[0] - psutil.Process().memory_info().vms
-
-
-def _left_of_groups():
-    """What the control groups of this process, as of a container, leave of their limits; psutil does not look there."""
-    try:
-        lines = PROCESS_GROUPS.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        root = CONTROL_GROUPS / "memory" if controllers else CONTROL_GROUPS
-        # Inside of a container the path may be the host's, and what is mounted the container's own group.
-        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
-            yield _left_of_group(root / group.relative_to("/"), 1 if controllers else 2)
-
-
-def _left_of_group(group, version):
-    limit_file, use_file, cached = _GROUP_FILES[version]
-    try:
-        limit = (group / limit_file).read_text().strip()
-        if limit == "max":
-            return math.inf
-        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return int(limit) - int((group / use_file).read_text()) + int(counts.get(cached, 0))
-    except OSError:  # not this one: a group without the controller, or not mounted here
-        return math.inf
-
-
 def _deepest(network, layers):
     return max(layers, key=network.layers.index)
 
 
 def _largest_part(size, options):
     """(h, w) of the largest picture whose gradient is taken at once, of frames of ``size`` (w, h)."""
-    octaves = ascent.octave_sizes(*size[::-1], options.dream.octaves, options.dream.octave_scale)
+    octaves = octave_sizes(*size[::-1], options.dream.octaves, options.dream.octave_scale)
     tiles = [tile.size for octave in octaves for tile in divide(*octave, options.divide)]
     parts = [part.size for tile in tiles for part in divide_gradient(*tile, options.divide)]
     return max(parts, key=math.prod)
@@ -134,7 +77,7 @@ def _needed(network, layer, size, part, options):
 
 def _spacing(size, options):
     """How many times what a gradient holds it takes, with what octaves before it have left."""
-    is_kept = options.dream.octaves > 1 and math.prod(size) < ascent.LARGE
+    is_kept = options.dream.octaves > 1 and math.prod(size) < LARGE
     return SPACING_KEPT if is_kept else SPACING
 
 

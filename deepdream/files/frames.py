@@ -1,12 +1,10 @@
 """Directories of frames: which frames there are, reading one, writing one, and their clip.json."""
 
 import io
-import json
 import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -17,10 +15,9 @@ from natsort import natsorted, ns
 from PIL import Image, ImageOps
 
 from deepdream.errors import UsageError
-from deepdream.files import write_whole
+from deepdream.files.atomic import write_whole
 from deepdream.options import IMAGE_TYPES
 
-CLIP_NAME = "clip.json"
 PREVIEW_NAME = "preview.jpg"  # the live picture of a run: no frame
 JPEG_QUALITY = 95
 PNG_COMPRESSION = 1  # a third larger than the default of 6, and several times as fast
@@ -31,63 +28,6 @@ END_MARKS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # of PNG and JPEG; cameras may add
 END_SPAN = 4096  # bytes in which to look for it
 Image.MAX_IMAGE_PIXELS = LARGEST_FRAME // 2  # Pillow refuses what has more than twice this
 _ONE_READER = Lock()  # catching warnings changes the whole process: threads take turns
-
-
-@dataclass(frozen=True)
-class Clip:
-    """What a directory of frames remembers of the video it came from.
-
-    ``frame_rate`` in frames a second; ``pixel_aspect`` width by height of one pixel; ``audio_offset``
-    seconds of the source's sound that come before its first frame.
-    """
-
-    source: str
-    frame_rate: Fraction
-    pixel_aspect: Fraction
-    has_audio: bool
-    frame_count: int
-    audio_offset: float = 0.0
-
-
-def read_clip(directory):
-    """The `Clip` of a frame directory, or None where it has none. Raises `UsageError` if it is damaged."""
-    path = Path(directory) / CLIP_NAME
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        clip = Clip(
-            source=str(fields["source"]),
-            frame_rate=_ratio(fields["frame_rate"]),
-            pixel_aspect=_ratio(fields["pixel_aspect"]),
-            has_audio=bool(fields["has_audio"]),
-            frame_count=int(fields["frame_count"]),
-            audio_offset=float(fields["audio_offset"]),
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
-        raise UsageError(f"{path} is damaged ({error!r}); delete it, or extract the video again") from error
-    if clip.frame_rate <= 0 or clip.pixel_aspect <= 0:
-        raise UsageError(f"{path} is damaged: frame rate and pixel aspect must be greater than 0; delete it")
-    return clip
-
-
-def _ratio(text):
-    if not re.fullmatch(r"\d{1,18}(/\d{1,18})?", text):  # Fraction itself computes 1e999999999, for hours
-        raise ValueError(f"{text} is no ratio")
-    return Fraction(text)
-
-
-def write_clip(directory, clip):
-    """Write the `Clip` of a frame directory."""
-    fields = {
-        "source": clip.source,
-        "frame_rate": str(clip.frame_rate),
-        "pixel_aspect": str(clip.pixel_aspect),
-        "has_audio": clip.has_audio,
-        "frame_count": clip.frame_count,
-        "audio_offset": clip.audio_offset,
-    }
-    write_whole(Path(directory) / CLIP_NAME, (json.dumps(fields, indent=2) + "\n").encode())
 
 
 @dataclass(frozen=True)
@@ -230,10 +170,3 @@ def check_sizes(paths):
                 f"{path} is {size[0]}x{size[1]}; make them one size"
             )
     return first_size
-
-
-def copy_clip(source, target):
-    """Carry the clip.json of one frame directory on to another, if there is one."""
-    clip = read_clip(source)
-    if clip is not None:
-        write_clip(target, clip)

@@ -12,9 +12,11 @@ import numpy as np
 from av.stream import Disposition
 
 from deepdream.errors import UsageError
-from deepdream.options import DEFAULT_FRAME_RATE
+from deepdream.options import (
+    # The demuxers of real files. Playlists, scripts and patterns (hls, concat, image2 …) open other
+    DEFAULT_FRAME_RATE,
+)
 
-# The demuxers of real files. Playlists, scripts and patterns (hls, concat, image2 …) open other
 # files than the one that was named, so none of them is here; nor are single pictures (png_pipe …).
 DEMUXERS = (
     "mov matroska avi mpegts mpeg mpegvideo flv live_flv asf ogg mxf gxf gif apng wtv nut rm dv ivf h264 hevc vvc av1 "
@@ -255,3 +257,7 @@ def _common_rates(rate):
     ntsc = Fraction(1000, 1001)
     rates = [common for common in (Fraction(round(rate)), round(rate / ntsc) * ntsc) if common > 0]
     return sorted(rates, key=lambda common: abs(common - rate))
+
+
+def show_rate(rate):
+    return f"{rate.numerator}" if rate.denominator == 1 else f"{float(rate):.3f}"

@@ -14,8 +14,8 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from deepdream.errors import ModelError
-from deepdream.files import write_whole
-from deepdream.networks import caffemodel_pb2 as pb
+from deepdream.files.atomic import write_whole
+from deepdream.networks.caffemodel import caffemodel_pb2 as pb
 
 LARGEST_INPUT = 1 << 28  # numbers: a gigabyte
 LARGEST_PROTOTXT = 10_000_000  # bytes; ResNet-152 has 100,000

@@ -1,0 +1,76 @@
+"""What a directory of frames remembers of its video: `clip.json`."""
+
+import json
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from deepdream.errors import UsageError
+from deepdream.files.atomic import write_whole
+
+CLIP_NAME = "clip.json"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a directory of frames remembers of the video it came from.
+
+    ``frame_rate`` in frames a second; ``pixel_aspect`` width by height of one pixel; ``audio_offset``
+    seconds of the source's sound that come before its first frame.
+    """
+
+    source: str
+    frame_rate: Fraction
+    pixel_aspect: Fraction
+    has_audio: bool
+    frame_count: int
+    audio_offset: float = 0.0
+
+
+def read_clip(directory):
+    """The `Clip` of a frame directory, or None where it has none. Raises `UsageError` if it is damaged."""
+    path = Path(directory) / CLIP_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        clip = Clip(
+            source=str(fields["source"]),
+            frame_rate=_ratio(fields["frame_rate"]),
+            pixel_aspect=_ratio(fields["pixel_aspect"]),
+            has_audio=bool(fields["has_audio"]),
+            frame_count=int(fields["frame_count"]),
+            audio_offset=float(fields["audio_offset"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged ({error!r}); delete it, or extract the video again") from error
+    if clip.frame_rate <= 0 or clip.pixel_aspect <= 0:
+        raise UsageError(f"{path} is damaged: frame rate and pixel aspect must be greater than 0; delete it")
+    return clip
+
+
+def _ratio(text):
+    if not re.fullmatch(r"\d{1,18}(/\d{1,18})?", text):  # Fraction itself computes 1e999999999, for hours
+        raise ValueError(f"{text} is no ratio")
+    return Fraction(text)
+
+
+def write_clip(directory, clip):
+    """Write the `Clip` of a frame directory."""
+    fields = {
+        "source": clip.source,
+        "frame_rate": str(clip.frame_rate),
+        "pixel_aspect": str(clip.pixel_aspect),
+        "has_audio": clip.has_audio,
+        "frame_count": clip.frame_count,
+        "audio_offset": clip.audio_offset,
+    }
+    write_whole(Path(directory) / CLIP_NAME, (json.dumps(fields, indent=2) + "\n").encode())
+
+
+def copy_clip(source, target):
+    """Carry the clip.json of one frame directory on to another, if there is one."""
+    clip = read_clip(source)
+    if clip is not None:
+        write_clip(target, clip)

@@ -1,0 +1,235 @@
+"""A directory of frames into a video: `create`."""
+
+import hashlib
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+
+from deepdream.errors import UsageError, some_of
+from deepdream.files.atomic import LOCK_NAME, lock_directory, make_directory, move, new_directory, part_path, sync
+from deepdream.files.clip import read_clip
+from deepdream.files.frames import missing_numbers, open_frames, read_frame
+from deepdream.options import DEFAULT_FRAME_RATE, NO_AUDIO
+from deepdream.video.ffmpeg import SCALE_FLAGS, run_ffmpeg
+from deepdream.video.probe import Sound, file_url, find_sound, open_media, show_rate
+
+MUXERS = {  # by the ending of the video's name: ffmpeg's name of the container, and its options
+    ".mp4": ("mp4", {"movflags": "+faststart"}),
+    ".m4v": ("mp4", {"movflags": "+faststart"}),
+    ".mov": ("mov", {"movflags": "+faststart"}),
+    ".mkv": ("matroska", {}),
+}
+CRF = 20
+HD_HEIGHT = 720  # pixels; from here on players expect the colours of BT.709
+AUDIO_BIT_RATE = 96_000  # bits a second and channel
+
+
+@dataclass(frozen=True)
+class Created:
+    """A video: ``frame_count`` frames at ``frame_rate`` a second, and what the user should know of how it was made."""
+
+    path: Path
+    frame_count: int
+    frame_rate: Fraction
+    messages: tuple = ()
+
+    @property
+    def duration(self):
+        """Seconds of picture."""
+        return float(self.frame_count / self.frame_rate)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that decides how the video of some frames looks and sounds."""
+
+    size: tuple  # (width, height) in pixels, both even
+    frame_rate: Fraction
+    pixel_aspect: Fraction
+    muxer: tuple
+    sound: Sound | None = None
+    sound_shift: float = 0.0  # seconds by which the sound is put later than the file's start
+    sound_end: float | None = None  # seconds at which it is cut
+    lead: int = 0  # frames of time that pass before the first picture
+
+
+def create(directory, video, options, image_type=None, overwrite=False, on_progress=None):
+    """Make the frames of ``directory`` into the H.264 video file ``video``. Gives `Created`.
+
+    Frames are taken in natural order; an odd last row or column is dropped. Frame rate, pixel aspect and sound are
+    those of the source video where clip.json knows it and ``options`` (`VideoOptions`) do not say otherwise. A video
+    that was made of just these frames and settings is left as it is, unless ``overwrite``. ``on_progress(done, total)``
+    counts frames. Raises `UsageError`, before any work, for frames that are missing, damaged or of several sizes, an
+    unknown ending, sound that cannot be read, and another file under that name; `DreamError` where ffmpeg fails.
+    """
+    video = Path(video)
+    frames = open_frames(directory, image_type)
+    clip = read_clip(directory)
+    muxer = check_create(video, options, overwrite, clip and clip.source)
+    _check_numbers(frames)
+    plan, messages = _plan(frames, muxer, options)
+    comment = f"deepdream {_digest(frames.paths, plan)}"
+    created = Created(video, len(frames.paths), plan.frame_rate, tuple(messages))
+    if video.exists() and not overwrite:
+        if _comment(video) != comment:
+            raise UsageError(f"{video} exists and is not the video of {directory}; replace it with --overwrite")
+        return replace(created, messages=(*messages, f"{video} is already made of these frames"))
+    make_directory(video.parent)
+    # Frames that are still being made are no video yet.
+    lock = lock_directory(directory) if (frames.path / LOCK_NAME).exists() else nullcontext()
+    with lock, new_directory(part_path(video)) as part:
+        pictures = _pictures_to_feed(frames.paths, plan.size, on_progress)
+        run_ffmpeg(_create_graph(plan, "video", comment), part, pictures=pictures)
+        sync(part / "video")
+        move(part / "video", video)
+    part.rmdir()
+    return created
+
+
+def check_create(video, options, overwrite, source=None):
+    """Raise `UsageError` for what `create` cannot do whatever the frames are; ``source``: the video they come from.
+
+    Gives ffmpeg's name of the container, and its options.
+    """
+    video = Path(video)
+    muxer = _muxer(video)
+    for used in (source, None if options.audio == NO_AUDIO else options.audio):
+        if used is not None and video.exists() and Path(used).exists() and video.samefile(used):
+            raise UsageError(f"{video} is needed to make the new video; choose another name for that")
+    if options.audio not in (None, NO_AUDIO):
+        find_sound(options.audio)
+    if video.exists() and not overwrite and not (_comment(video) or "").startswith("deepdream "):
+        raise UsageError(f"{video} exists and was not made here; replace it with --overwrite, or choose another name")
+    return muxer
+
+
+def _muxer(video):
+    if video.suffix.lower() not in MUXERS:
+        raise UsageError(f"{video}: a video's name ends in {', '.join(MUXERS)}")
+    if video.is_dir():
+        raise UsageError(f"{video} is a directory; -o takes the name of the video")
+    return MUXERS[video.suffix.lower()]
+
+
+def _check_numbers(frames):
+    missing = missing_numbers(frames.paths)
+    if missing:
+        raise UsageError(f"{frames.path} lacks the frames numbered {some_of(missing)}; a video needs them all")
+
+
+def _plan(frames, muxer, options):
+    """The `_Plan` for a video of ``frames``, and messages."""
+    messages = []
+    width, height = frames.size
+    size = (width // 2 * 2, height // 2 * 2)
+    if 0 in size:
+        raise UsageError(f"{frames.path}: frames of {width}x{height} are too small for a video; 2x2 is the least")
+    if size != (width, height):
+        messages.append(f"frames of {width}x{height} lose an odd last row or column: the video is {size[0]}x{size[1]}")
+    clip = read_clip(frames.path)
+    plan = _Plan(
+        size=size,
+        frame_rate=options.frame_rate or (clip.frame_rate if clip else DEFAULT_FRAME_RATE),
+        pixel_aspect=clip.pixel_aspect if clip else Fraction(1),
+        muxer=muxer,
+    )
+    duration = float(len(frames.paths) / plan.frame_rate)
+    if options.audio == NO_AUDIO:
+        return plan, messages
+    if options.audio is not None:
+        sound = find_sound(options.audio)
+        return replace(plan, sound=sound, sound_shift=-sound.offset, sound_end=duration), messages
+    sound, reason = _own_sound(clip, plan.frame_rate)
+    if reason:
+        messages.append(f"the video has no sound: {reason}")
+    if sound is None:
+        return plan, messages
+    if len(frames.paths) < clip.frame_count:
+        return replace(plan, sound=sound, sound_shift=-sound.offset, sound_end=duration), messages
+    # Sound that starts before the picture does so again. Frames lie on a grid: what is less than one is cut.
+    lead = max(0, math.floor(sound.offset * plan.frame_rate))
+    return replace(plan, sound=sound, sound_shift=float(lead / plan.frame_rate) - sound.offset, lead=lead), messages
+
+
+def _own_sound(clip, frame_rate):
+    """(`Sound` of the video that the frames come from, or None; why it cannot be had although there is one)."""
+    if clip is None or not clip.has_audio:
+        return None, None
+    if frame_rate != clip.frame_rate:
+        return None, (
+            f"that of {clip.source} belongs to {show_rate(clip.frame_rate)} frames a second, "
+            f"not {show_rate(frame_rate)}; choose one with --audio"
+        )
+    try:
+        return replace(find_sound(clip.source), offset=clip.audio_offset), None
+    except UsageError as error:
+        return None, str(error)
+
+
+def _digest(paths, plan):
+    """What tells one video from another: a hash of the frames' bytes and of all that is done with them."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr(_create_graph(plan, "", "").get_args()).encode(errors="surrogateescape"))
+    if plan.sound:
+        with open(plan.sound.path, "rb") as sound:  # its bytes, for the times of files may be anything
+            digest.update(hashlib.file_digest(sound, "sha256").digest())
+    for path in paths:
+        data = path.read_bytes()
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
+
+
+def _comment(video):
+    """The comment in a video's metadata; None where it has none or is no video."""
+    try:
+        with open_media(video) as container:
+            return {key.lower(): value for key, value in container.metadata.items()}.get("comment")
+    except UsageError:
+        return None
+
+
+def _pictures_to_feed(paths, size, on_progress):
+    """The frames' bytes, row by row, RGB, cut to ``size`` (width, height)."""
+    width, height = size
+    for done, path in enumerate(paths, 1):
+        yield np.ascontiguousarray(read_frame(path)[:height, :width]).data.cast("B")
+        if on_progress:
+            on_progress(done, len(paths))
+
+
+def _create_graph(plan, target, comment):
+    """ffmpeg's graph from raw pictures on standard input, and a sound file, to the video ``target``."""
+    matrix = "bt709" if plan.size[1] >= HD_HEIGHT else "smpte170m"
+    tags = {"colorspace": matrix, "color_primaries": "bt709", "color_trc": "bt709"}
+    delay = {"itsoffset": f"{float(plan.lead / plan.frame_rate):.6f}"} if plan.lead else {}
+    source = ffmpeg.input(
+        "pipe:0", format="rawvideo", pixel_format="rgb24", video_size=plan.size, framerate=str(plan.frame_rate), **delay
+    )
+    picture = (
+        source.filter("scale", flags=SCALE_FLAGS, out_color_matrix=matrix, out_range="tv")
+        .filter("format", "yuv420p")
+        .filter("setparams", range="tv", **tags)
+        .filter("setsar", sar=str(plan.pixel_aspect), max=65535)
+    )
+    muxer, muxer_options = plan.muxer
+    options = {"format": muxer, "vcodec": "libx264", "crf": CRF, "metadata": f"comment={comment}", **muxer_options}
+    # Older ffmpeg takes the tags from here, newer from the frames. A sound file's chapters are none of the picture's.
+    options |= {"color_range": "tv", **tags, "map_chapters": -1}
+    if plan.sound is None:
+        return picture.output(target, **options)
+    options |= {"acodec": "aac", "audio_bitrate": AUDIO_BIT_RATE * plan.sound.channels}
+    return ffmpeg.output(picture, _sound_graph(plan), target, **options)
+
+
+def _sound_graph(plan):
+    sound = plan.sound
+    source = ffmpeg.input(file_url(sound.path), format=sound.demuxer, protocol_whitelist="file,pipe")
+    track = source[str(sound.index)].filter("asetpts", f"PTS-STARTPTS+({plan.sound_shift:.6f})/TB")
+    # Silence where the sound starts late or has a gap; what would come before the start is cut.
+    track = track.filter("aresample", **{"async": 1, "first_pts": 0})
+    return track if plan.sound_end is None else track.filter("atrim", end=f"{plan.sound_end:.6f}")
