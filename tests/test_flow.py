@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from deepdream.errors import DreamError
-from deepdream.motion import flow
+from deepdream.motion import flow, inheritance
 from deepdream.options import FlowMode, FlowOptions
 
 BLEND = FlowOptions(FlowMode.BLEND, threshold=6, blend_flow=0.9, blend_static=0.1)
@@ -96,17 +96,17 @@ def test_motion_is_judged_against_the_fastest_pixel():
     vectors = np.zeros((1, 4, 2), np.float32)
     vectors[0, :, 0] = (0, 3, -6, 0)
     vectors[0, :, 1] = (0, 4, 8, 1)  # speeds 0, 5, 10, 1 of 10: 0, 127.5, 255 and 25.5 of 255
-    assert flow.moving(vectors, 6).tolist() == [[False, True, True, True]]
-    assert flow.moving(vectors, 26).tolist() == [[False, True, True, False]]
-    assert flow.moving(vectors, 128).tolist() == [[False, False, True, False]]
-    assert not flow.moving(vectors, 255).any()
+    assert inheritance.moving(vectors, 6).tolist() == [[False, True, True, True]]
+    assert inheritance.moving(vectors, 26).tolist() == [[False, True, True, False]]
+    assert inheritance.moving(vectors, 128).tolist() == [[False, False, True, False]]
+    assert not inheritance.moving(vectors, 255).any()
 
 
 def test_a_frame_is_still_where_no_pixel_moves_a_tenth():
     # Scaled to its fastest pixel even the faintest noise would count as motion.
-    assert not flow.moving(constant_flow(3, 4, 0.0999, 0), 6).any()
-    assert flow.moving(constant_flow(3, 4, 0.1001, 0), 6).all()
-    assert not flow.moving(np.zeros((3, 4, 2), np.float32), 0).any()
+    assert not inheritance.moving(constant_flow(3, 4, 0.0999, 0), 6).any()
+    assert inheritance.moving(constant_flow(3, 4, 0.1001, 0), 6).all()
+    assert not inheritance.moving(np.zeros((3, 4, 2), np.float32), 0).any()
 
 
 # --- Zoom ------------------------------------------------------------------------------------------
@@ -116,14 +116,14 @@ def test_a_frame_is_still_where_no_pixel_moves_a_tenth():
 @pytest.mark.parametrize("size", [(41, 61), (40, 60)])
 def test_zoom_enlarges_about_the_centre(zoom, size):
     picture = smooth(*size)
-    np.testing.assert_allclose(flow.zoom_in(picture, zoom), reference_zoom(picture, zoom), atol=GREY_LEVELS)
+    np.testing.assert_allclose(inheritance.zoom_in(picture, zoom), reference_zoom(picture, zoom), atol=GREY_LEVELS)
 
 
 @pytest.mark.parametrize("zoom", [1.05, 3.0])
 def test_zoom_favours_no_side(zoom):
     picture = smooth(32, 48)
     symmetric = picture + picture[::-1, ::-1]
-    zoomed = flow.zoom_in(symmetric, zoom)
+    zoomed = inheritance.zoom_in(symmetric, zoom)
     np.testing.assert_allclose(zoomed, zoomed[::-1, ::-1], atol=2 * GREY_LEVELS)
 
 
@@ -166,7 +166,7 @@ def reference_start(previous, current, dream, options, zoom):
     ],
 )
 def test_the_start_picture_is_the_documented_formula(frames, options, zoom):
-    start = flow.start_picture(*frames, options, zoom)
+    start = inheritance.start_picture(*frames, options, zoom)
     wanted, certain = reference_start(*frames, options, zoom)
     assert start.dtype == np.float32 and start.min() >= 0 and start.max() <= 255
     assert certain.mean() > 0.99
@@ -176,20 +176,20 @@ def test_the_start_picture_is_the_documented_formula(frames, options, zoom):
 
 
 def test_both_parts_of_the_formula_are_seen_in_the_footage(frames):
-    share = flow.moving(flow.estimate_flow(frames[0], frames[1]), 60).mean()
+    share = inheritance.moving(flow.estimate_flow(frames[0], frames[1]), 60).mean()
     assert 0.02 < share < 0.98
 
 
 def test_a_still_scene_inherits_the_static_share_everywhere(frames):
     # Farneback alone sees up to 0.2 pixels of motion at the edges of two equal frames of this footage.
     previous, _, dream = frames
-    start = flow.start_picture(previous, previous, dream, BLEND, 1)
+    start = inheritance.start_picture(previous, previous, dream, BLEND, 1)
     np.testing.assert_allclose(start, 0.9 * previous + 0.1 * np.float32(dream), atol=1e-3)
 
 
 def test_shares_of_zero_give_the_frame_itself(frames):
     options = FlowOptions(FlowMode.BLEND, blend_flow=0, blend_static=0)
-    np.testing.assert_array_equal(flow.start_picture(*frames, options, 1.5), frames[1])
+    np.testing.assert_array_equal(inheritance.start_picture(*frames, options, 1.5), frames[1])
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_shares_of_zero_give_the_frame_itself(frames):
     [(FlowMode.OFF, 0, False), (FlowMode.OFF, 0.1, True), (FlowMode.BLEND, 0, True), (FlowMode.BLEND, 0.1, True)],
 )
 def test_frames_are_independent_only_without_flow_and_static_share(mode, static, inherits):
-    assert flow.inherits(FlowOptions(mode, blend_static=static)) == inherits
+    assert inheritance.inherits(FlowOptions(mode, blend_static=static)) == inherits
 
 
 def test_an_opencv_that_does_not_load_is_told_in_one_line(monkeypatch):

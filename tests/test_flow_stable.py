@@ -9,7 +9,7 @@ from clips import real_clip
 from PIL import Image
 
 from deepdream.files.frames import open_frames, read_frame
-from deepdream.motion import flow
+from deepdream.motion import cuts, flow, inheritance
 from deepdream.networks import resolve_layers
 from deepdream.options import (
     BLEND_STATIC,
@@ -76,8 +76,8 @@ def test_sharp_sampling_keeps_fine_detail():
 def test_zoomed_offsets_sample_the_enlarged_picture(zoom):
     rows, columns = np.indices((40, 60), dtype=np.float32)
     picture = np.stack([columns * 3, rows * 2, columns + rows], -1)
-    taken = flow.sample(picture, flow._zoomed(constant(40, 60, 0, 0), zoom))
-    np.testing.assert_allclose(taken, flow.zoom_in(picture, zoom), atol=0.1)
+    taken = flow.sample(picture, inheritance._zoomed(constant(40, 60, 0, 0), zoom))
+    np.testing.assert_allclose(taken, inheritance.zoom_in(picture, zoom), atol=0.1)
 
 
 # --- Agreement -------------------------------------------------------------------------------------
@@ -110,14 +110,14 @@ def test_what_a_moving_thing_uncovers_is_not_trusted(photograph):
 # --- Scene cuts ------------------------------------------------------------------------------------
 
 
-def cuts(name, first, last):
+def cut_numbers(name, first, last):
     """The numbers of the frames of a real clip, from ``first`` up to ``last``, at which a scene starts."""
     found, previous = [], None
     with av.open(str(real_clip(name))) as container:
         for number, frame in enumerate(container.decode(video=0)):
             if first <= number < last:
                 current = frame.to_ndarray(format="rgb24", width=320, height=round(frame.height * 320 / frame.width))
-                if previous is not None and flow.is_cut(previous, current):
+                if previous is not None and cuts.is_cut(previous, current):
                     found.append(number)
                 previous = current
     return found
@@ -125,19 +125,19 @@ def cuts(name, first, last):
 
 @pytest.mark.parametrize("name, wanted", [("bikes.mp4", [30, 76, 137, 187, 242]), ("carphone_pristine.mp4", [])])
 def test_the_cuts_of_real_footage_are_found_and_no_others(name, wanted):
-    assert cuts(name, 0, 250) == wanted
+    assert cut_numbers(name, 0, 250) == wanted
 
 
 def test_a_fast_pan_is_no_cut(photograph):
     scene = photograph("chelsea.png", (160, 400))
     views = [np.ascontiguousarray(scene[:, left : left + 240]) for left in (0, 25)]
-    assert not flow.is_cut(*views)
+    assert not cuts.is_cut(*views)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (9, 9)])
 def test_any_size_of_frame_can_be_compared(size):
     black = np.zeros((*size, 3), np.uint8)
-    assert not flow.is_cut(black, black) and flow.is_cut(black, black + 255)
+    assert not cuts.is_cut(black, black) and cuts.is_cut(black, black + 255)
 
 
 # --- What a frame takes over -----------------------------------------------------------------------
@@ -153,14 +153,16 @@ def still(footage):
 
 def test_a_still_frame_takes_the_static_share_of_the_dream(still):
     source, dream = still
-    taken = flow.inherit(source, source, dream, FlowOptions(FlowMode.STABLE, blend_static=0.6), 1)
+    taken = inheritance.inherit(source, source, dream, FlowOptions(FlowMode.STABLE, blend_static=0.6), 1)
     np.testing.assert_allclose(taken.start, source + 0.6 * (np.float32(dream) - source), atol=0.5)
     assert not taken.is_cut
 
 
 def test_shares_of_zero_give_an_independent_frame(still, footage):
     source, dream = still
-    taken = flow.inherit(source, footage[4], dream, FlowOptions(FlowMode.STABLE, blend_flow=0, blend_static=0), 1)
+    taken = inheritance.inherit(
+        source, footage[4], dream, FlowOptions(FlowMode.STABLE, blend_flow=0, blend_static=0), 1
+    )
     np.testing.assert_array_equal(taken.start, footage[4])
     other = np.uint8(footage[4] // 2)
     settled = taken.settle(other)
@@ -170,7 +172,7 @@ def test_shares_of_zero_give_an_independent_frame(still, footage):
 def test_nothing_is_taken_over_across_a_cut(photograph, still):
     source, dream = still
     other = photograph("chelsea.png", source.shape[:2])
-    taken = flow.inherit(source, other, dream, STABLE, 1)
+    taken = inheritance.inherit(source, other, dream, STABLE, 1)
     assert taken.is_cut
     np.testing.assert_array_equal(taken.start, other)
     assert taken.settle(dream) is dream
@@ -180,7 +182,7 @@ def test_the_dream_moves_with_the_scene(photograph):
     scene = photograph("coffee.png", (160, 200))
     waves = np.float32(15 * np.sin(np.indices(scene.shape[:2]).sum(0) / 5))[..., None]
     (previous, current), (dream, wanted) = shifted(scene, 6, -4), shifted(np.clip(scene + waves, 0, 255), 6, -4)
-    taken = flow.inherit(previous, current, np.uint8(np.rint(dream)), STABLE, 1)
+    taken = inheritance.inherit(previous, current, np.uint8(np.rint(dream)), STABLE, 1)
     assert np.median(np.abs(taken.carried - wanted)[15:-15, 15:-15]) < 1.5
     assert taken.share[15:-15, 15:-15].mean() > 0.85
 
@@ -188,13 +190,13 @@ def test_the_dream_moves_with_the_scene(photograph):
 def test_a_settled_frame_is_eased_by_the_documented_share():
     source, dreamed = np.full((4, 4, 3), 100, np.float32), np.full((4, 4, 3), 140, np.uint8)
     share = np.float32([0, 0.5, 1, 1]).reshape(1, 4, 1).repeat(4, 0)
-    taken = flow.Inheritance(source, source, source + 20, share)
-    assert taken.settle(dreamed)[0, :, 0].tolist() == [140, round(140 - flow.EASE * 10), 124, 124]
+    taken = inheritance.Inheritance(source, source, source + 20, share)
+    assert taken.settle(dreamed)[0, :, 0].tolist() == [140, round(140 - inheritance.EASE * 10), 124, 124]
 
 
 def test_a_dream_that_grows_beyond_its_bound_fades_slowly():
     source, start = np.full((4, 4, 3), 100, np.float32), np.full((4, 4, 3), 138, np.float32)
-    taken = flow.Inheritance(start, source, source + 40, np.ones((4, 4, 1), np.float32))
+    taken = inheritance.Inheritance(start, source, source + 40, np.ones((4, 4, 1), np.float32))
     settled = taken.settle(np.full((4, 4, 3), 140, np.uint8))  # its own steps changed 2 levels, it is 40 strong
     assert (settled == 138).all()
 
