@@ -32,9 +32,9 @@ from deepdream.options import (
     parse_frame_rate,
 )
 from deepdream.show.progress import LivePicture, Screen, one_line
+from deepdream.video.formats import MUXERS
 
 DEFAULT_VERBOSE = 1
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv")
 INTERRUPTED = 130
 TERMINATED = 143
 DREAM_GROUPS = ("the network", "the dream", "from frame to frame (optical flow)", "dividing large frames")
@@ -323,7 +323,7 @@ def _check_mode(given):
         if not getattr(given, option):
             raise UsageError(f"-{option[0]}/--{option} is missing (--help shows examples)")
     dreaming = not (given.extract or given.create or Path(given.input).is_file())
-    if dreaming and Path(given.output).suffix.lower() in VIDEO_ENDINGS:
+    if dreaming and Path(given.output).suffix.lower() in MUXERS:
         raise UsageError(
             f"{given.input} is no video, and {given.output} is one; dream frames into a directory, "
             "then create the video with -c 1"
@@ -416,9 +416,9 @@ def run_all(given, screen, options, video):
     from deepdream.video.create import check_create
 
     output = Path(given.output)
-    if output.suffix.lower() not in VIDEO_ENDINGS:
+    if output.suffix.lower() not in MUXERS:
         raise UsageError(
-            f"{given.input} is a video, so -o {output} must be one too ({', '.join(VIDEO_ENDINGS)}); "
+            f"{given.input} is a video, so -o {output} must be one too ({', '.join(MUXERS)}); "
             "to extract its frames alone add -e 1"
         )
     room = output.with_suffix(".frames")

@@ -10,7 +10,7 @@ from PIL import Image
 from deepdream.errors import DreamError, UsageError
 from deepdream.files import atomic as files
 from deepdream.files import frames
-from deepdream.files.clip import Clip, read_clip, write_clip
+from deepdream.files.clip import CLIP_NAME, Clip, copy_clip, read_clip, write_clip
 from deepdream.files.frames import check_sizes, open_frames, read_frame, read_size, write_frame
 
 CLIP = Clip("/films/a.mp4", Fraction(30000, 1001), Fraction(128, 117), True, 120, -0.25)
@@ -166,9 +166,9 @@ def test_clip_comes_back_as_written_and_is_carried_on(tmp_path):
     write_clip(tmp_path, CLIP)
     assert read_clip(tmp_path) == CLIP
     (tmp_path / "next").mkdir()
-    frames.copy_clip(tmp_path, tmp_path / "next")
+    copy_clip(tmp_path, tmp_path / "next")
     assert read_clip(tmp_path / "next") == CLIP
-    frames.copy_clip(tmp_path / "next" / "none", tmp_path / "next")
+    copy_clip(tmp_path / "next" / "none", tmp_path / "next")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_clip_comes_back_as_written_and_is_carried_on(tmp_path):
 )
 def test_damaged_clip_is_one_clear_line(tmp_path, change):
     write_clip(tmp_path, CLIP)
-    path = tmp_path / frames.CLIP_NAME
+    path = tmp_path / CLIP_NAME
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UsageError, match="clip.json is damaged") as failure:
         read_clip(tmp_path)
@@ -186,6 +186,6 @@ def test_damaged_clip_is_one_clear_line(tmp_path, change):
 
 def test_clip_that_is_no_json_or_not_an_object(tmp_path):
     for text in ("", "{", "[]", "7", "\0"):
-        (tmp_path / frames.CLIP_NAME).write_text(text)
+        (tmp_path / CLIP_NAME).write_text(text)
         with pytest.raises(UsageError, match="damaged"):
             read_clip(tmp_path)

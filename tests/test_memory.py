@@ -128,7 +128,7 @@ def test_what_octaves_leave_counts_where_it_is_not_given_back():
 
 
 def test_what_is_available_is_what_the_system_says(monkeypatch):
-    monkeypatch.setattr(available, "_left_of_groups", lambda: ())
+    monkeypatch.setattr(available, "_cgroup_headroom", lambda: ())
     assert available.available(CPU) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
 
 
@@ -182,7 +182,7 @@ def test_freed_memory_goes_back_to_the_system():
     last = pieces[-1]  # keeps the heap from shrinking by itself
     del pieces
     before = psutil.Process().memory_info().rss
-    heap.give_back()
+    heap.trim()
     assert before - psutil.Process().memory_info().rss > 100_000_000 and last
 
 
@@ -190,7 +190,7 @@ KEEPING = """
 import resource, torch
 from deepdream.memory import malloc as heap
 
-heap.keep_freed()
+heap.disable_trim()
 faults = []
 for _ in range(40):
     torch.ones(16_000_000)  # 64 MB: freed at once

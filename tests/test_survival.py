@@ -421,7 +421,7 @@ def test_links_in_the_output_lead_nowhere(place, capsys):
     assert treasure.read_bytes() == b"mine"
     Path("Output", ".lock").unlink()
     Path("Output", ".lock").symlink_to(treasure)
-    refused(capsys, 1, "cannot write in Output", command())
+    refused(capsys, 1, "cannot write Output/.lock", command())
     Path("Video.mp4").symlink_to(treasure)
     assert dreamer.main(["-c", "-i", "png", "-o", "Video.mp4", "--overwrite"]) == 0
     assert treasure.read_bytes() == b"mine"

@@ -370,7 +370,8 @@ def test_half_moved_frames_that_are_lost_are_not_forgotten(clip, clip_frames, tm
 
 def start(directory, code):
     """A Python process that runs ``code`` with deepdream at hand."""
-    setup = f"import sys; sys.path.insert(0, {str(PACKAGE)!r})\n"
+    setup = f"import signal, sys; sys.path.insert(0, {str(PACKAGE)!r})\n"
+    setup += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job's is ignored
     return subprocess.Popen([sys.executable, "-c", setup + code], cwd=directory, stderr=subprocess.PIPE)
 
 

@@ -1,7 +1,12 @@
-"""Files that are written whole or not at all."""
+"""Files and directories that are written whole or not at all.
+
+A file is made beside its place and renamed once its bytes are on the disk, so neither a killed run nor a power cut
+leaves half a file under a final name. Whatever keeps it from being written is a `DreamError` of one line.
+"""
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,56 +16,74 @@ from deepdream.errors import DreamError, UsageError
 
 PART_SUFFIX = ".part"
 LOCK_NAME = ".lock"
+DELETE_ATTEMPTS = 20
 
 
-def part_path(path):
-    """Where a file is made before it gets its name: hidden, in the same folder (so a rename is enough)."""
+@contextmanager
+def write_errors(path: str | Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `DreamError` that says that ``path`` cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise DreamError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def part_path(path: str | Path) -> Path:
+    """Where a file is made before it gets its name: hidden, in the same folder, so that a rename is enough."""
     path = Path(path)
     return path.with_name(f".{path.name}{PART_SUFFIX}")
 
 
-@contextmanager
-def whole_file(path):
-    """Give a path to write to; what stands there gets the name ``path`` only if the block succeeds.
+def sync(path: str | Path) -> None:
+    """Wait until the bytes of a file are on the disk. Raises `OSError`."""
+    with open(path, "r+b") as written:  # Windows syncs only what is open for writing
+        os.fsync(written.fileno())
 
-    The bytes are on the disk before the name is, so not even a power cut leaves half a file.
-    Raises `DreamError` where the disk is full, read-only or gone.
+
+def replace(source: str | Path, target: str | Path) -> None:
+    """Rename a file, replacing what has the new name. Raises `DreamError`."""
+    with write_errors(target):
+        os.replace(source, target)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a path to write to; what is written there gets the name ``path`` only if the block succeeds.
+
+    Raises `DreamError` for any `OSError`, as where the disk is full, read-only or gone.
     """
     path = Path(path)
     part = part_path(path)
     try:
-        part.unlink(missing_ok=True)  # what a killed run left, or a link that would lead elsewhere
-        yield part
-        with open(part, "r+b") as written:  # Windows syncs only what is open for writing
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise DreamError(f"cannot write {path}: {error.strerror or error}") from error
+        with write_errors(path):
+            part.unlink(missing_ok=True)  # what a killed run left, or a link that would lead elsewhere
+            yield part
+            sync(part)
+            os.replace(part, path)
     finally:
         with suppress(OSError):  # an error above tells more than that there is nothing to remove
             part.unlink()
 
 
-def write_whole(path, data):
-    """Write ``data`` (bytes) to ``path``, whole or not at all."""
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all. Raises `DreamError`."""
     with whole_file(path) as part:
         part.write_bytes(data)
 
 
-def lock_directory(path):
-    """Lock a directory against other runs: a `FileLock` to release. Raises `UsageError` where another has it."""
+def lock_directory(path: str | Path) -> FileLock:
+    """Lock a directory against other runs; the lock is to be released. Raises `UsageError` where another has it."""
     lock = FileLock(Path(path) / LOCK_NAME)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(f"another run is at work in {path}; wait for it, or choose another output") from None
-    except OSError as error:
-        raise DreamError(f"cannot write in {path}: {error.strerror or error}") from error
+    with write_errors(lock.lock_file):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(f"another run is at work in {path}; wait for it, or choose another output") from None
     return lock
 
 
-def make_directory(path):
-    """Make a directory with its parents, or say in a `DreamError` why it cannot be made."""
+def make_directory(path: str | Path) -> Path:
+    """Make a directory with its parents where it is missing. Raises `DreamError`."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -70,30 +93,22 @@ def make_directory(path):
 
 
 @contextmanager
-def new_directory(path):
-    """A new directory for ffmpeg to work in, deleted if the block fails.
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Make a new, empty directory, which is deleted if the block fails. Raises `DreamError`.
 
-    The one that a killed run left behind makes way. Its ffmpeg may live a moment longer: names relative to a directory
-    that is gone lead nowhere, so nothing it still writes gets among the new files.
+    What a killed run left there is deleted first. Its ffmpeg may still be running and adding files, so this may take
+    several attempts; once the directory is gone, that process cannot write into the new one.
     """
-    if path.is_symlink() or path.is_file():
-        path.unlink()  # a link would lead elsewhere
-    shutil.rmtree(path, ignore_errors=True)
-    make_directory(path)
+    with write_errors(path):
+        if path.is_symlink() or path.is_file():
+            path.unlink()  # a link would lead elsewhere
+        for _ in range(DELETE_ATTEMPTS):
+            if not path.exists():
+                break
+            shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
     try:
         yield path
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
-
-
-def sync(path):
-    with open(path, "r+b") as written:
-        os.fsync(written.fileno())
-
-
-def move(source, target):
-    try:
-        os.replace(source, target)
-    except OSError as error:
-        raise DreamError(f"cannot write {target}: {error.strerror}") from error

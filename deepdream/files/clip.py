@@ -1,4 +1,4 @@
-"""What a directory of frames remembers of its video: `clip.json`."""
+"""What a directory of frames remembers of its video: `clip.json`, written by extract and read by create."""
 
 import json
 import re
@@ -14,7 +14,7 @@ CLIP_NAME = "clip.json"
 
 @dataclass(frozen=True)
 class Clip:
-    """What a directory of frames remembers of the video it came from.
+    """The video that a directory of frames was extracted from.
 
     ``frame_rate`` in frames a second; ``pixel_aspect`` width by height of one pixel; ``audio_offset``
     seconds of the source's sound that come before its first frame.
@@ -28,7 +28,7 @@ class Clip:
     audio_offset: float = 0.0
 
 
-def read_clip(directory):
+def read_clip(directory: str | Path) -> Clip | None:
     """The `Clip` of a frame directory, or None where it has none. Raises `UsageError` if it is damaged."""
     path = Path(directory) / CLIP_NAME
     try:
@@ -50,14 +50,14 @@ def read_clip(directory):
     return clip
 
 
-def _ratio(text):
+def _ratio(text: str) -> Fraction:
     if not re.fullmatch(r"\d{1,18}(/\d{1,18})?", text):  # Fraction itself computes 1e999999999, for hours
         raise ValueError(f"{text} is no ratio")
     return Fraction(text)
 
 
-def write_clip(directory, clip):
-    """Write the `Clip` of a frame directory."""
+def write_clip(directory: str | Path, clip: Clip) -> None:
+    """Write the `Clip` of a frame directory. Raises `DreamError` where it cannot."""
     fields = {
         "source": clip.source,
         "frame_rate": str(clip.frame_rate),
@@ -69,8 +69,8 @@ def write_clip(directory, clip):
     write_whole(Path(directory) / CLIP_NAME, (json.dumps(fields, indent=2) + "\n").encode())
 
 
-def copy_clip(source, target):
-    """Carry the clip.json of one frame directory on to another, if there is one."""
+def copy_clip(source: str | Path, target: str | Path) -> None:
+    """Copy the clip.json of one frame directory to another, if there is one."""
     clip = read_clip(source)
     if clip is not None:
         write_clip(target, clip)

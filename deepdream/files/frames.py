@@ -1,8 +1,12 @@
-"""Directories of frames: which frames there are, reading one, writing one, and their clip.json."""
+"""Directories of frames: which frames there are, reading one, writing one.
+
+Every picture becomes 8-bit RGB (h, w, 3), upright. One that cannot be used is a `UsageError` that names its file.
+"""
 
 import io
 import re
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,13 +25,13 @@ from deepdream.options import IMAGE_TYPES
 PREVIEW_NAME = "preview.jpg"  # the live picture of a run: no frame
 JPEG_QUALITY = 95
 PNG_COMPRESSION = 1  # a third larger than the default of 6, and several times as fast
-LARGEST_FRAME = 2**28  # pixels: a 16K panorama fits twice
-# Plain pictures alone: others of Pillow's readers start programs (EPS) or open further files.
+MAX_FRAME_PIXELS = 2**28  # a 16K panorama fits twice
+# Some of Pillow's other readers start programs (EPS) or open further files.
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 END_MARKS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # of PNG and JPEG; cameras may add something after it
-END_SPAN = 4096  # bytes in which to look for it
-Image.MAX_IMAGE_PIXELS = LARGEST_FRAME // 2  # Pillow refuses what has more than twice this
-_ONE_READER = Lock()  # catching warnings changes the whole process: threads take turns
+END_SPAN = 4096  # bytes at the end in which to look for it
+Image.MAX_IMAGE_PIXELS = MAX_FRAME_PIXELS // 2  # Pillow refuses what has more than twice this
+_WARNINGS_LOCK = Lock()  # catch_warnings changes the whole process
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,18 @@ class FrameDirectory:
     """The frames of a directory, ``paths``, in natural order of their names (2 before 10), all of one type."""
 
     path: Path
-    paths: tuple
+    paths: tuple[Path, ...]
     image_type: str
 
     @cached_property
-    def size(self):
-        """The one (width, height) of all the frames. Raises `UsageError` as `check_sizes` does."""
+    def size(self) -> tuple[int, int]:
+        """The one (width, height) of all the frames. Raises `UsageError`: see `check_sizes`."""
         return check_sizes(self.paths)
 
 
-def open_frames(directory, image_type=None, leave_out=()):
+def open_frames(
+    directory: str | Path, image_type: str | None = None, leave_out: Iterable[str | Path] = ()
+) -> FrameDirectory:
     """The frames in ``directory`` as a `FrameDirectory`.
 
     ``image_type``: ``"jpg"``, ``"png"``, or None for the one that is there. ``leave_out``: paths that
@@ -78,7 +84,7 @@ def open_frames(directory, image_type=None, leave_out=()):
     return FrameDirectory(directory, tuple(paths), image_type)
 
 
-def missing_numbers(paths):
+def missing_numbers(paths: Iterable[str | Path]) -> list[int]:
     """The numbers missing in names that count (``frame_000001.png`` …), at most 1000; empty where names hold none."""
     numbers = [re.findall(r"\d+", Path(path).stem) for path in paths]
     if not all(numbers):
@@ -89,14 +95,14 @@ def missing_numbers(paths):
 
 
 @contextmanager
-def _open_picture(path):
-    """A picture file, open. Whatever goes wrong with it in the block is a `UsageError` that names it."""
-    with _ONE_READER, warnings.catch_warnings():
-        # Of damage, and of sizes between half the limit and the limit, which itself is what counts here.
+def _open_picture(path: str | Path) -> Iterator[Image.Image]:
+    """Open a picture file. Whatever goes wrong with it in the block is a `UsageError` that names it."""
+    with _WARNINGS_LOCK, warnings.catch_warnings():
+        # Pillow warns of damage, which is an error here, and of sizes above half the limit, which are allowed.
         warnings.simplefilter("ignore")
         try:
             with Image.open(path, formats=PICTURE_FORMATS) as picture:
-                # A photograph with its own previews (MPO) is not animated.
+                # The further pictures of an MPO are previews of the first.
                 if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
                     raise UsageError(f"{path} is animated; a frame is one picture (extract it with -e 1)")
                 yield picture
@@ -105,21 +111,21 @@ def _open_picture(path):
         except FileNotFoundError:
             raise UsageError(f"{path} does not exist") from None
         except Image.DecompressionBombError:
-            raise UsageError(f"{path} has more than {LARGEST_FRAME:,} pixels; a frame must be smaller") from None
+            raise UsageError(f"{path} has more than {MAX_FRAME_PIXELS:,} pixels; a frame must be smaller") from None
         except Image.UnidentifiedImageError:
             raise UsageError(f"{path} is not a picture that can be read") from None
         except Exception as error:  # Pillow's readers raise whatever the damage makes them stumble over
             raise UsageError(f"{path} is damaged: {error}; make it again") from error
 
 
-def read_size(path):
+def read_size(path: str | Path) -> tuple[int, int]:
     """(width, height) of a picture as it will be read, from its header alone."""
     with _open_picture(path) as picture:
         sideways = Image.Image.getexif(picture).get(0x0112, 1) >= 5  # PngImageFile's own decodes the whole picture
         return (picture.height, picture.width) if sideways else picture.size
 
 
-def read_frame(path):
+def read_frame(path: str | Path) -> np.ndarray:
     """A picture as uint8 RGB (h, w, 3), upright, whatever its file holds.
 
     Grey, palette, 16-bit and CMYK are converted, alpha is dropped, EXIF rotation applied. Raises
@@ -133,8 +139,8 @@ def read_frame(path):
         return np.array(picture.convert("RGB"))
 
 
-def _check_end(path):
-    """Raise `UsageError` for a frame that is cut off. Only one without its end mark is decoded to find out."""
+def _check_end(path: Path) -> None:
+    """Raise `UsageError` for a frame that is cut off. Only a file without its end mark is decoded."""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - END_SPAN))
         tail = file.read()
@@ -142,7 +148,7 @@ def _check_end(path):
         read_frame(path)
 
 
-def encode_frame(picture, image_type):
+def encode_frame(picture: np.ndarray, image_type: str) -> bytes:
     """uint8 RGB (h, w, 3) as the bytes of a ``"png"`` or ``"jpg"`` file. PNG keeps every value."""
     encoded = io.BytesIO()
     image = Image.fromarray(picture)
@@ -153,12 +159,12 @@ def encode_frame(picture, image_type):
     return encoded.getvalue()
 
 
-def write_frame(path, picture, image_type):
-    """Write a uint8 RGB picture (h, w, 3), whole or not at all."""
+def write_frame(path: str | Path, picture: np.ndarray, image_type: str) -> None:
+    """Write a uint8 RGB picture (h, w, 3), whole or not at all. Raises `DreamError` where it cannot."""
     write_whole(path, encode_frame(picture, image_type))
 
 
-def check_sizes(paths):
+def check_sizes(paths: Sequence[Path]) -> tuple[int, int]:
     """The one (width, height) of all the pictures; `UsageError` names the first two that differ, or one cut off."""
     sizes = ((path, read_size(path)) for path in paths)
     first_path, first_size = next(sizes)

@@ -1,6 +1,11 @@
-"""How much memory there is left for this process."""
+"""How much memory is left for this process: of the machine, its limits and its control groups, or of an accelerator.
+
+Control groups: https://docs.kernel.org/admin-guide/cgroup-v2.html and cgroup-v1/memory.html beside it.
+"""
 
 import math
+import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import psutil
@@ -8,9 +13,8 @@ import torch
 
 try:
     import resource
-except ImportError:  # Windows has no such limits
-    resource = None
-
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]  # stands for a module that is not there
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 PROCESS_GROUPS = Path("/proc/self/cgroup")
@@ -21,10 +25,11 @@ _GROUP_FILES = {
 }
 
 
-def available(device):
-    """How many bytes this process can still have on a torch device; None where nobody tells."""
+def available(device: torch.device) -> int | None:
+    """How many bytes this process can still have on a torch device; None where that is unknown."""
     if device.type == "cpu":
-        return max(0, min(psutil.virtual_memory().available, _left_of_address_space(), *_left_of_groups()))
+        headrooms = (psutil.virtual_memory().available, _address_space_headroom(), *_cgroup_headroom())
+        return max(0, int(min(headrooms)))
     try:
         free = torch.accelerator.get_memory_info(device)[0]
     except RuntimeError:  # not every accelerator knows
@@ -32,17 +37,17 @@ def available(device):
     return free + torch.accelerator.memory_reserved(device) - torch.accelerator.memory_allocated(device)
 
 
-def _left_of_address_space():
-    """What the limit on this process's address space (``ulimit -v``) leaves of it."""
+def _address_space_headroom() -> float:
+    """How many bytes the limit on this process's address space (``ulimit -v``) leaves."""
     if resource is None or resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         return math.inf
     return resource.getrlimit(resource.RLIMIT_AS)[0] - psutil.Process().memory_info().vms
 
 
-def _left_of_groups():
-    """What the control groups of this process, as of a container, leave of their limits; psutil does not look there."""
+def _cgroup_headroom() -> Iterator[float]:
+    """How many bytes each control group of this process (a container is one) leaves; psutil does not look there."""
     try:
-        lines = PROCESS_GROUPS.read_text().splitlines()
+        lines = os.fsdecode(PROCESS_GROUPS.read_bytes()).splitlines()
     except OSError:
         return
     for line in lines:
@@ -50,12 +55,12 @@ def _left_of_groups():
         if controllers and "memory" not in controllers.split(","):
             continue
         root = CONTROL_GROUPS / "memory" if controllers else CONTROL_GROUPS
-        # Inside of a container the path may be the host's, and what is mounted the container's own group.
+        # Inside a container the path may be the host's while the container's own group is what is mounted.
         for group in (PurePosixPath(path), *PurePosixPath(path).parents):
-            yield _left_of_group(root / group.relative_to("/"), 1 if controllers else 2)
+            yield _group_headroom(root / group.relative_to("/"), 1 if controllers else 2)
 
 
-def _left_of_group(group, version):
+def _group_headroom(group: Path, version: int) -> float:
     limit_file, use_file, cached = _GROUP_FILES[version]
     try:
         limit = (group / limit_file).read_text().strip()
@@ -63,5 +68,5 @@ def _left_of_group(group, version):
             return math.inf
         counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         return int(limit) - int((group / use_file).read_text()) + int(counts.get(cached, 0))
-    except OSError:  # not this one: a group without the controller, or not mounted here
+    except OSError:  # a group without the memory controller, or not mounted here
         return math.inf

@@ -1,6 +1,6 @@
-"""What becomes of memory that is freed: kept from step to step, given back from octave to octave.
+"""Whether freed memory stays with the process: kept from step to step, returned to the system between octaves.
 
-Only glibc can be told; elsewhere nothing happens.
+This is glibc's to decide (mallopt(3), malloc_trim(3)). With any other C library these functions do nothing.
 """
 
 import ctypes
@@ -8,28 +8,28 @@ import os
 
 try:
     import resource
-except ImportError:  # Windows has no such limits, and no glibc
-    resource = None
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]  # stands for a module that is not there
 
-LARGE = 4_000_000  # pixels: of such pictures memory is given back between octaves; smaller ones would be held up by it
+TRIM_ABOVE_PIXELS = 4_000_000  # of the frame: below this size, trimming between octaves costs more than it frees
 _LIBC = ctypes.CDLL(None) if os.name == "posix" else None
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # the numbers of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as in malloc.h
 _NEVER = 2**31 - 1
 
 
-def keep_freed():
-    """Keep what is freed, until `give_back`.
+def disable_trim() -> None:
+    """Keep freed memory until `trim` is called.
 
-    Else glibc returns every large tensor to the system and asks for the next one page by page: of a picture of
-    1280x720 that takes a quarter of a step's time. Not where the address space is limited (``ulimit -v``): the holes
-    of a heap count there in full, and cannot be given back.
+    By default glibc returns every large tensor to the system and asks for the next one page by page, which takes a
+    quarter of a step's time at 1280x720. Nothing is changed where the address space is limited (``ulimit -v``): the
+    holes of a heap count there in full and cannot be returned.
     """
-    if hasattr(_LIBC, "mallopt") and resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
-        _LIBC.mallopt(_MMAP_MAX, 0)
-        _LIBC.mallopt(_TRIM_THRESHOLD, _NEVER)
+    if _LIBC and hasattr(_LIBC, "mallopt") and resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        _LIBC.mallopt(_M_MMAP_MAX, 0)
+        _LIBC.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
-def give_back():
-    """Return what is free to the system: the next octave's tensors are of other sizes, and would come on top of it."""
-    if hasattr(_LIBC, "malloc_trim"):
+def trim() -> None:
+    """Return free memory to the system: the next octave's tensors have other sizes and would come on top of it."""
+    if _LIBC and hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)

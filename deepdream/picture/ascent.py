@@ -12,7 +12,7 @@ import torch
 
 from deepdream.errors import ModelError
 from deepdream.geometry import divide, divide_gradient, octave_sizes
-from deepdream.memory.malloc import LARGE, give_back
+from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
 from deepdream.options import DivideOptions
 
 
@@ -42,9 +42,9 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
     ``on_step`` is called with a `StepReport` after each step. Returns uint8 RGB (h, w, 3). Raises
     `PictureTooSmall` where an octave does not reach the layer, `ModelError` where the gradient is not finite.
     """
-    is_large = picture.shape[0] * picture.shape[1] >= LARGE
+    is_large = picture.shape[0] * picture.shape[1] >= TRIM_ABOVE_PIXELS
     if is_large:
-        give_back()
+        trim()
     octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale)
     detail = torch.zeros_like(octaves[-1])
     for number, base in enumerate(reversed(octaves), 1):
@@ -69,7 +69,7 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
             raise ModelError(f"the gradient at {layer} is not finite: the weights of {network.name} are broken")
         detail = x - base
         if is_large:
-            give_back()
+            trim()
     return to_picture(x, network)
 
 

@@ -11,8 +11,8 @@ import os
 import re
 from pathlib import Path
 
-from deepdream.errors import DreamError, UsageError
-from deepdream.files.atomic import lock_directory, make_directory, write_whole
+from deepdream.errors import UsageError
+from deepdream.files.atomic import lock_directory, make_directory, write_errors, write_whole
 from deepdream.files.frames import PREVIEW_NAME
 
 MANIFEST_NAME = "render.json"
@@ -86,13 +86,11 @@ class Journal:
     def record(self, number, path, source_sum):
         """Note that a frame has been saved; ``source_sum``: the `file_sum` of its source as it was read."""
         self._sums[number] = (file_sum(path), source_sum)
-        try:
-            # A link in its place would lead out of the directory.
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-            with open(os.open(self._directory / JOURNAL_NAME, flags, 0o666), "w", encoding="utf-8") as journal:
-                journal.write(_line(number, self._sums[number]))
-        except OSError as error:
-            raise DreamError(f"cannot write {self._directory / JOURNAL_NAME}: {error.strerror or error}") from error
+        path = self._directory / JOURNAL_NAME
+        # A link in its place would lead out of the directory.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        with write_errors(path), open(os.open(path, flags, 0o666), "w", encoding="utf-8") as journal:
+            journal.write(_line(number, self._sums[number]))
 
     def _read(self):
         """The sums by frame. A line that a crash cut off counts for nothing: its frame is dreamed again."""

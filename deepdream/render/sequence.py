@@ -12,7 +12,7 @@ from PIL import Image
 
 from deepdream.errors import UsageError
 from deepdream.files.clip import copy_clip
-from deepdream.files.frames import LARGEST_FRAME, FrameDirectory, read_frame, write_frame
+from deepdream.files.frames import MAX_FRAME_PIXELS, FrameDirectory, read_frame, write_frame
 from deepdream.geometry import octave_sizes
 from deepdream.motion.inheritance import Inheritance, Motion, inherit, inherits, observe
 from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
@@ -72,7 +72,7 @@ def open_render(frames, output, network, layers, options, overwrite=False):
     """
     output = Path(output)
     width, height = _preview_size(check_source(frames, output), options.dream.preview)
-    if width * height > LARGEST_FRAME:
+    if width * height > MAX_FRAME_PIXELS:
         raise UsageError(f"--preview {options.dream.preview}: dreams of {width}x{height} pixels are too large")
     smallest = octave_sizes(height, width, options.dream.octaves, options.dream.octave_scale)[-1]
     for layer in dict.fromkeys(layers):

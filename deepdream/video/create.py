@@ -1,7 +1,12 @@
-"""A directory of frames into a video: `create`."""
+"""A directory of frames into a video, with the sound of the video they came from: `create`, by ffmpeg.
+
+The video's metadata hold a digest of the frames and of all that is done with them: so the same command recognises its
+own video, and never overwrites another file unasked.
+"""
 
 import hashlib
 import math
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,19 +16,14 @@ import ffmpeg
 import numpy as np
 
 from deepdream.errors import UsageError, some_of
-from deepdream.files.atomic import LOCK_NAME, lock_directory, make_directory, move, new_directory, part_path, sync
-from deepdream.files.clip import read_clip
-from deepdream.files.frames import missing_numbers, open_frames, read_frame
-from deepdream.options import DEFAULT_FRAME_RATE, NO_AUDIO
+from deepdream.files import atomic
+from deepdream.files.clip import Clip, read_clip
+from deepdream.files.frames import FrameDirectory, missing_numbers, open_frames, read_frame
+from deepdream.options import DEFAULT_FRAME_RATE, NO_AUDIO, VideoOptions
 from deepdream.video.ffmpeg import SCALE_FLAGS, run_ffmpeg
+from deepdream.video.formats import MUXERS
 from deepdream.video.probe import Sound, file_url, find_sound, open_media, show_rate
 
-MUXERS = {  # by the ending of the video's name: ffmpeg's name of the container, and its options
-    ".mp4": ("mp4", {"movflags": "+faststart"}),
-    ".m4v": ("mp4", {"movflags": "+faststart"}),
-    ".mov": ("mov", {"movflags": "+faststart"}),
-    ".mkv": ("matroska", {}),
-}
 CRF = 20
 HD_HEIGHT = 720  # pixels; from here on players expect the colours of BT.709
 AUDIO_BIT_RATE = 96_000  # bits a second and channel
@@ -36,10 +36,10 @@ class Created:
     path: Path
     frame_count: int
     frame_rate: Fraction
-    messages: tuple = ()
+    messages: tuple[str, ...] = ()
 
     @property
-    def duration(self):
+    def duration(self) -> float:
         """Seconds of picture."""
         return float(self.frame_count / self.frame_rate)
 
@@ -48,17 +48,24 @@ class Created:
 class _Plan:
     """All that decides how the video of some frames looks and sounds."""
 
-    size: tuple  # (width, height) in pixels, both even
+    size: tuple[int, int]  # (width, height) in pixels, both even
     frame_rate: Fraction
     pixel_aspect: Fraction
-    muxer: tuple
+    muxer: tuple[str, dict[str, str]]
     sound: Sound | None = None
     sound_shift: float = 0.0  # seconds by which the sound is put later than the file's start
     sound_end: float | None = None  # seconds at which it is cut
     lead: int = 0  # frames of time that pass before the first picture
 
 
-def create(directory, video, options, image_type=None, overwrite=False, on_progress=None):
+def create(
+    directory: str | Path,
+    video: str | Path,
+    options: VideoOptions,
+    image_type: str | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Created:
     """Make the frames of ``directory`` into the H.264 video file ``video``. Gives `Created`.
 
     Frames are taken in natural order; an odd last row or column is dropped. Frame rate, pixel aspect and sound are
@@ -70,7 +77,7 @@ def create(directory, video, options, image_type=None, overwrite=False, on_progr
     video = Path(video)
     frames = open_frames(directory, image_type)
     clip = read_clip(directory)
-    muxer = check_create(video, options, overwrite, clip and clip.source)
+    muxer = check_create(video, options, overwrite, clip.source if clip else None)
     _check_numbers(frames)
     plan, messages = _plan(frames, muxer, options)
     comment = f"deepdream {_digest(frames.paths, plan)}"
@@ -79,20 +86,22 @@ def create(directory, video, options, image_type=None, overwrite=False, on_progr
         if _comment(video) != comment:
             raise UsageError(f"{video} exists and is not the video of {directory}; replace it with --overwrite")
         return replace(created, messages=(*messages, f"{video} is already made of these frames"))
-    make_directory(video.parent)
+    atomic.make_directory(video.parent)
     # Frames that are still being made are no video yet.
-    lock = lock_directory(directory) if (frames.path / LOCK_NAME).exists() else nullcontext()
-    with lock, new_directory(part_path(video)) as part:
+    lock = atomic.lock_directory(directory) if (frames.path / atomic.LOCK_NAME).exists() else nullcontext()
+    with lock, atomic.whole_directory(atomic.part_path(video)) as part:
         pictures = _pictures_to_feed(frames.paths, plan.size, on_progress)
         run_ffmpeg(_create_graph(plan, "video", comment), part, pictures=pictures)
-        sync(part / "video")
-        move(part / "video", video)
+        atomic.sync(part / "video")
+        atomic.replace(part / "video", video)
     part.rmdir()
     return created
 
 
-def check_create(video, options, overwrite, source=None):
-    """Raise `UsageError` for what `create` cannot do whatever the frames are; ``source``: the video they come from.
+def check_create(
+    video: str | Path, options: VideoOptions, overwrite: bool, source: str | Path | None = None
+) -> tuple[str, dict[str, str]]:
+    """Raise `UsageError` for what `create` refuses whatever the frames are; ``source``: the video they come from.
 
     Gives ffmpeg's name of the container, and its options.
     """
@@ -108,7 +117,7 @@ def check_create(video, options, overwrite, source=None):
     return muxer
 
 
-def _muxer(video):
+def _muxer(video: Path) -> tuple[str, dict[str, str]]:
     if video.suffix.lower() not in MUXERS:
         raise UsageError(f"{video}: a video's name ends in {', '.join(MUXERS)}")
     if video.is_dir():
@@ -116,13 +125,13 @@ def _muxer(video):
     return MUXERS[video.suffix.lower()]
 
 
-def _check_numbers(frames):
+def _check_numbers(frames: FrameDirectory) -> None:
     missing = missing_numbers(frames.paths)
     if missing:
         raise UsageError(f"{frames.path} lacks the frames numbered {some_of(missing)}; a video needs them all")
 
 
-def _plan(frames, muxer, options):
+def _plan(frames: FrameDirectory, muxer: tuple[str, dict[str, str]], options: VideoOptions) -> tuple[_Plan, list[str]]:
     """The `_Plan` for a video of ``frames``, and messages."""
     messages = []
     width, height = frames.size
@@ -144,11 +153,12 @@ def _plan(frames, muxer, options):
     if options.audio is not None:
         sound = find_sound(options.audio)
         return replace(plan, sound=sound, sound_shift=-sound.offset, sound_end=duration), messages
-    sound, reason = _own_sound(clip, plan.frame_rate)
-    if reason:
-        messages.append(f"the video has no sound: {reason}")
-    if sound is None:
+    if clip is None or not clip.has_audio:
         return plan, messages
+    try:
+        sound = _own_sound(clip, plan.frame_rate)
+    except UsageError as error:
+        return plan, [*messages, f"the video has no sound: {error}"]
     if len(frames.paths) < clip.frame_count:
         return replace(plan, sound=sound, sound_shift=-sound.offset, sound_end=duration), messages
     # Sound that starts before the picture does so again. Frames lie on a grid: what is less than one is cut.
@@ -156,23 +166,18 @@ def _plan(frames, muxer, options):
     return replace(plan, sound=sound, sound_shift=float(lead / plan.frame_rate) - sound.offset, lead=lead), messages
 
 
-def _own_sound(clip, frame_rate):
-    """(`Sound` of the video that the frames come from, or None; why it cannot be had although there is one)."""
-    if clip is None or not clip.has_audio:
-        return None, None
+def _own_sound(clip: Clip, frame_rate: Fraction) -> Sound:
+    """The sound of the video that the frames come from. Raises `UsageError` where it cannot be had or does not fit."""
     if frame_rate != clip.frame_rate:
-        return None, (
+        raise UsageError(
             f"that of {clip.source} belongs to {show_rate(clip.frame_rate)} frames a second, "
             f"not {show_rate(frame_rate)}; choose one with --audio"
         )
-    try:
-        return replace(find_sound(clip.source), offset=clip.audio_offset), None
-    except UsageError as error:
-        return None, str(error)
+    return replace(find_sound(clip.source), offset=clip.audio_offset)
 
 
-def _digest(paths, plan):
-    """What tells one video from another: a hash of the frames' bytes and of all that is done with them."""
+def _digest(paths: tuple[Path, ...], plan: _Plan) -> str:
+    """A hash of the frames' bytes and of all that is done with them."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr(_create_graph(plan, "", "").get_args()).encode(errors="surrogateescape"))
     if plan.sound:
@@ -184,7 +189,7 @@ def _digest(paths, plan):
     return digest.hexdigest()
 
 
-def _comment(video):
+def _comment(video: Path) -> str | None:
     """The comment in a video's metadata; None where it has none or is no video."""
     try:
         with open_media(video) as container:
@@ -193,7 +198,9 @@ def _comment(video):
         return None
 
 
-def _pictures_to_feed(paths, size, on_progress):
+def _pictures_to_feed(
+    paths: tuple[Path, ...], size: tuple[int, int], on_progress: Callable[[int, int], None] | None
+) -> Iterator[memoryview]:
     """The frames' bytes, row by row, RGB, cut to ``size`` (width, height)."""
     width, height = size
     for done, path in enumerate(paths, 1):
@@ -202,34 +209,31 @@ def _pictures_to_feed(paths, size, on_progress):
             on_progress(done, len(paths))
 
 
-def _create_graph(plan, target, comment):
+def _create_graph(plan: _Plan, target: str, comment: str) -> ffmpeg.nodes.OutputStream:
     """ffmpeg's graph from raw pictures on standard input, and a sound file, to the video ``target``."""
     matrix = "bt709" if plan.size[1] >= HD_HEIGHT else "smpte170m"
     tags = {"colorspace": matrix, "color_primaries": "bt709", "color_trc": "bt709"}
     delay = {"itsoffset": f"{float(plan.lead / plan.frame_rate):.6f}"} if plan.lead else {}
-    source = ffmpeg.input(
+    pictures = ffmpeg.input(
         "pipe:0", format="rawvideo", pixel_format="rgb24", video_size=plan.size, framerate=str(plan.frame_rate), **delay
     )
-    picture = (
-        source.filter("scale", flags=SCALE_FLAGS, out_color_matrix=matrix, out_range="tv")
-        .filter("format", "yuv420p")
-        .filter("setparams", range="tv", **tags)
-        .filter("setsar", sar=str(plan.pixel_aspect), max=65535)
+    filters = (
+        f"scale=flags={SCALE_FLAGS}:out_color_matrix={matrix}:out_range=tv,format=yuv420p,"
+        f"setparams=range=tv:colorspace={matrix}:color_primaries=bt709:color_trc=bt709,"
+        f"setsar=sar={plan.pixel_aspect}:max=65535"
     )
     muxer, muxer_options = plan.muxer
-    options = {"format": muxer, "vcodec": "libx264", "crf": CRF, "metadata": f"comment={comment}", **muxer_options}
-    # Older ffmpeg takes the tags from here, newer from the frames. A sound file's chapters are none of the picture's.
-    options |= {"color_range": "tv", **tags, "map_chapters": -1}
+    options = {"format": muxer, "vf": filters, "vcodec": "libx264", "crf": CRF, "metadata": f"comment={comment}"}
+    # Older ffmpeg takes the tags from here, newer from the frames. A sound file's chapters are not the picture's.
+    options |= {"color_range": "tv", **tags, "map_chapters": -1, **muxer_options}
     if plan.sound is None:
-        return picture.output(target, **options)
-    options |= {"acodec": "aac", "audio_bitrate": AUDIO_BIT_RATE * plan.sound.channels}
-    return ffmpeg.output(picture, _sound_graph(plan), target, **options)
+        return pictures["0"].output(target, **options)
+    sound = ffmpeg.input(file_url(plan.sound.path), format=plan.sound.demuxer, protocol_whitelist="file,pipe")
+    options |= {"af": _sound_filters(plan), "acodec": "aac", "audio_bitrate": AUDIO_BIT_RATE * plan.sound.channels}
+    return ffmpeg.output(pictures["0"], sound[str(plan.sound.index)], target, **options)
 
 
-def _sound_graph(plan):
-    sound = plan.sound
-    source = ffmpeg.input(file_url(sound.path), format=sound.demuxer, protocol_whitelist="file,pipe")
-    track = source[str(sound.index)].filter("asetpts", f"PTS-STARTPTS+({plan.sound_shift:.6f})/TB")
-    # Silence where the sound starts late or has a gap; what would come before the start is cut.
-    track = track.filter("aresample", **{"async": 1, "first_pts": 0})
-    return track if plan.sound_end is None else track.filter("atrim", end=f"{plan.sound_end:.6f}")
+def _sound_filters(plan: _Plan) -> str:
+    # aresample: silence where the sound starts late or has a gap, and a cut where it would come before the start.
+    filters = f"asetpts=PTS-STARTPTS+({plan.sound_shift:.6f})/TB,aresample=async=1:first_pts=0"
+    return filters if plan.sound_end is None else f"{filters},atrim=end={plan.sound_end:.6f}"

@@ -1,17 +1,27 @@
-"""Running ffmpeg: from an argument list, never through a shell, and never beyond the call."""
+"""Running ffmpeg on a graph of ffmpeg-python's: never through a shell, and never longer than the call."""
 
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO
+
+import ffmpeg
 
 from deepdream.errors import DreamError
 
 # Without these, swscale rounds down (pictures lose one level in 255) and repeats chroma instead of interpolating it.
 SCALE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+# Lines of ffmpeg's log that only say that something failed, or came again.
+_EMPTY_LINES = (
+    *("Conversion failed!", "Nothing was written", "Error opening output file"),
+    *("Task finished", "Terminating thread", "Last message repeated"),
+)
 
 
-def ffmpeg_binary():
+def ffmpeg_binary() -> str:
     """The ffmpeg on PATH, else the one of imageio-ffmpeg. Raises `DreamError` where there is neither."""
     binary = shutil.which("ffmpeg")
     if binary:
@@ -26,11 +36,16 @@ def ffmpeg_binary():
         ) from None
 
 
-def run_ffmpeg(graph, directory, pictures=None, on_frame=None):
-    """Run ffmpeg on ``graph`` in ``directory``; returns what it complained of although it succeeded, often "".
+def run_ffmpeg(
+    graph: ffmpeg.nodes.OutputStream,
+    directory: Path,
+    pictures: Iterable[memoryview] | None = None,
+    on_frame: Callable[[int], None] | None = None,
+) -> str:
+    """Run ffmpeg on ``graph`` in ``directory``. Gives what it complained of although it succeeded, often "".
 
-    ``pictures``: iterable of bytes for its standard input. ``on_frame(done)`` hears how many frames are written.
-    Raises `DreamError` with ffmpeg's own last words where it fails. It never outlives this call.
+    ``pictures``: bytes for its standard input. ``on_frame(done)`` is told how many frames are written.
+    Raises `DreamError` with the end of ffmpeg's log where it fails. The process never outlives this call.
     """
     arguments = ["-hide_banner", "-loglevel", "error", "-nostats", "-progress", "pipe:1"]
     arguments += ["-nostdin"] if pictures is None else []
@@ -45,7 +60,10 @@ def run_ffmpeg(graph, directory, pictures=None, on_frame=None):
             bufsize=0,
         )
         try:
-            fed = _follow(process.stdout, on_frame) if pictures is None else _feed(process.stdin, pictures)
+            if process.stdin and pictures is not None:
+                is_fed = _feed(process.stdin, pictures)
+            else:
+                is_fed = _follow(process.stdout, on_frame)
             status = process.wait()
         finally:
             process.kill()
@@ -54,38 +72,35 @@ def run_ffmpeg(graph, directory, pictures=None, on_frame=None):
                 if pipe:
                     pipe.close()
         log.seek(0)
-        words = _last_words(log.read().decode(errors="replace"))
-    if status != 0 or not fed:
-        raise DreamError(f"ffmpeg failed: {words or f'exit status {status}'}")
-    return words
+        complaints = _last_lines(log.read().decode(errors="replace"))
+    if status != 0 or not is_fed:
+        raise DreamError(f"ffmpeg failed: {complaints or f'exit status {status}'}")
+    return complaints
 
 
-def _follow(pipe, on_frame):
-    for line in pipe:
+def _follow(progress: Iterable[bytes] | None, on_frame: Callable[[int], None] | None) -> bool:
+    """Read ffmpeg's progress reports to their end."""
+    for line in progress or ():
         if on_frame and line.startswith(b"frame="):
             on_frame(int(line.removeprefix(b"frame=")))
     return True
 
 
-def _feed(pipe, pictures):
-    """Write all; False where ffmpeg stopped reading."""
+def _feed(pipe: IO[bytes], pictures: Iterable[memoryview]) -> bool:
+    """Write all pictures; False where ffmpeg stopped reading: its status and its log say why."""
     for picture in pictures:
         rest = memoryview(picture)
         while rest:
             try:
                 rest = rest[pipe.write(rest) :]
             except OSError:
-                return False  # ffmpeg is gone; its status and its words say why
+                return False
     pipe.close()
     return True
 
 
-def _last_words(text):
-    """The last lines of ffmpeg's log that tell something, as one line."""
-    lines = [re.sub(r"^(\[[^]]* @ 0x[0-9a-f]+\] )+", "", line.strip()) for line in text.splitlines()]
-    hollow = (
-        *("Conversion failed!", "Nothing was written", "Error opening output file"),
-        *("Task finished", "Terminating thread", "Last message repeated"),
-    )
-    lines = [line for line in lines if line and not line.startswith(hollow)]
+def _last_lines(log: str) -> str:
+    """The last lines of ffmpeg's log that say something, as one line."""
+    lines = [re.sub(r"^(\[[^]]* @ 0x[0-9a-f]+\] )+", "", line.strip()) for line in log.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(_EMPTY_LINES)]
     return "; ".join(dict.fromkeys(lines[-3:]))

@@ -1,29 +1,41 @@
-"""What is in a video or sound file, read by PyAV: its picture, its timing, its sound."""
+"""What is in a video or sound file: its picture, its timing, its sound. Read by PyAV.
+
+Only real local files are opened: playlists, scripts and patterns open other files than the one that was named.
+"""
 
 import math
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple, TypeVar, overload
 
 import av
 import numpy as np
-from av.stream import Disposition
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.frame import Frame
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from deepdream.errors import UsageError
-from deepdream.options import (
-    # The demuxers of real files. Playlists, scripts and patterns (hls, concat, image2 …) open other
-    DEFAULT_FRAME_RATE,
-)
+from deepdream.options import DEFAULT_FRAME_RATE
 
-# files than the one that was named, so none of them is here; nor are single pictures (png_pipe …).
+# The demuxers of films and sound, of those that open no other file (as hls, concat and image2 do); none of single
+# pictures (png_pipe …).
 DEMUXERS = (
     "mov matroska avi mpegts mpeg mpegvideo flv live_flv asf ogg mxf gxf gif apng wtv nut rm dv ivf h264 hevc vvc av1 "
     "obu m4v mjpeg h261 h263 vc1 yuv4mpegpipe dirac nsv dhav "
     "wav w64 mp3 flac aac loas aiff caf au ac3 eac3 dts truehd amr ape wv tta tak mpc mpc8 voc dsf"
 ).split()
+BEGINNING = 8  # frames that are decoded to see how a video is coded
 NOT_A_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+S = TypeVar("S", bound=Stream)
 
 
 @dataclass(frozen=True)
@@ -64,15 +76,24 @@ class VideoInfo:
     sound: Sound | None
 
     @property
-    def has_audio(self):
+    def has_audio(self) -> bool:
         return self.sound is not None
 
     @property
-    def audio_offset(self):
+    def audio_offset(self) -> float:
         return self.sound.offset if self.sound else 0.0
 
 
-def probe(path):
+class _Timing(NamedTuple):
+    """When the frames of a stream are shown. ``seconds``: how long all its packets last, shown or not."""
+
+    frame_rate: Fraction
+    is_constant: bool
+    frame_count: int
+    seconds: float
+
+
+def probe(path: str | Path) -> VideoInfo:
     """The `VideoInfo` of a video file. Reads it once from end to end, but decodes only its beginning.
 
     Raises `UsageError` where there is no such file, or it holds no video: cover art, a picture and a
@@ -80,7 +101,7 @@ def probe(path):
     """
     path = Path(path)
     with open_media(path) as container:
-        video, audio = _pick(container, "video"), _pick(container, "audio")
+        video, audio = _main_streams(container)
         if video is None:
             raise UsageError(f"{path} has no video stream; -i takes a video or a directory of frames")
         index = video.index  # a stream cannot be asked once its file is closed
@@ -92,10 +113,13 @@ def probe(path):
         aspect = Fraction(video.sample_aspect_ratio or 1).limit_denominator(1000)
         demuxer = container.format.name.split(",")[0]
         # Where only the whole file's duration is known, its sound may be what lasts a little longer.
-        promised = video.duration * video.time_base if video.duration else (container.duration or 0) / av.time_base - 1
+        if video.duration and video.time_base:
+            promised = float(video.duration * video.time_base)
+        else:
+            promised = (container.duration or 0) / av.time_base - 1
         sound = _sound(path, demuxer, audio, sounds, _seconds_between(audio, sounds, video, frames))
     with open_media(path) as container:
-        rate, constant, count, seconds = _timing(container, container.streams[index])
+        timing = _timing(container, index)
     return VideoInfo(
         path=path,
         demuxer=demuxer,
@@ -104,19 +128,19 @@ def probe(path):
         height=first.width if sideways else first.height,
         pixel_aspect=1 / aspect if sideways else aspect,
         interlaced=any(frame.interlaced_frame for frame in frames),
-        frame_rate=rate,
-        constant_rate=constant,
-        frame_count=count,
-        missing_duration=max(0.0, float(promised - seconds)),
+        frame_rate=timing.frame_rate,
+        constant_rate=timing.is_constant,
+        frame_count=timing.frame_count,
+        missing_duration=max(0.0, promised - timing.seconds),
         sound=sound,
     )
 
 
-def find_sound(path):
+def find_sound(path: str | Path) -> Sound:
     """The `Sound` of a sound or video file. Raises `UsageError` where there is none that can be decoded."""
     path = Path(path)
     with open_media(path) as container:
-        video, audio = _pick(container, "video"), _pick(container, "audio")
+        video, audio = _main_streams(container)
         frames, sounds = _beginning(container, video, audio) if audio else ([], [])
         demuxer = container.format.name.split(",")[0]
         sound = _sound(path, demuxer, audio, sounds, _seconds_between(audio, sounds, video, frames))
@@ -125,19 +149,29 @@ def find_sound(path):
     return sound
 
 
-def _sound(path, demuxer, audio, sounds, offset):
-    return Sound(path, demuxer, audio.index, audio.codec_context.channels, offset) if sounds else None
+def _sound(
+    path: Path, demuxer: str, audio: AudioStream | None, sounds: Sequence[AudioFrame], offset: float
+) -> Sound | None:
+    return Sound(path, demuxer, audio.index, audio.codec_context.channels, offset) if audio and sounds else None
 
 
-def _seconds_between(stream, frames, other_stream, other_frames):
+def _seconds_between(
+    stream: Stream | None, frames: Sequence[Frame], other_stream: Stream | None, other_frames: Sequence[Frame]
+) -> float:
     """From the first frame of one stream to that of the other; 0 where a time is unknown."""
-    if not frames or not other_frames or frames[0].pts is None or other_frames[0].pts is None:
-        return 0.0
-    return float(other_frames[0].pts * other_stream.time_base - frames[0].pts * stream.time_base)
+    start, other_start = _start(stream, frames), _start(other_stream, other_frames)
+    return 0.0 if start is None or other_start is None else float(other_start - start)
+
+
+def _start(stream: Stream | None, frames: Sequence[Frame]) -> Fraction | None:
+    """When the first of ``frames`` is shown or heard, in seconds of the file's clock."""
+    if not stream or not stream.time_base or not frames or frames[0].pts is None:
+        return None
+    return frames[0].pts * stream.time_base
 
 
 @contextmanager
-def open_media(path):
+def open_media(path: Path) -> Iterator[InputContainer]:
     """An open `av` container of one real file, or a `UsageError`."""
     if path.is_dir():
         raise UsageError(f"{path} is a directory, not a video or sound file")
@@ -155,23 +189,23 @@ def open_media(path):
         yield container
 
 
-def file_url(path):
-    # With the protocol said and the path absolute, no name is taken for an option, a protocol or a pattern.
+def file_url(path: str | Path) -> str:
+    """A local file for ffmpeg: no name is then taken for an option, a protocol or a pattern."""
     return f"file:{os.path.abspath(path)}"
 
 
-def _pick(container, kind):
-    """The stream of ``kind`` that ffmpeg takes for the main one, of those that are real and have a decoder."""
-    streams = [
-        stream
-        for stream in getattr(container.streams, kind)
-        if stream.codec_context is not None and not stream.disposition & NOT_A_FILM
-    ]
-    best = container.streams.best(kind)
-    return next((stream for stream in streams if best and stream.index == best.index), next(iter(streams), None))
+def _main_streams(container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
+    """The streams of picture and sound that ffmpeg would take, but only real ones that have a decoder."""
+    streams = container.streams
+    return _pick(streams.video, streams.best("video")), _pick(streams.audio, streams.best("audio"))
 
 
-def _packets(container, *streams):
+def _pick(streams: Sequence[S], best: Stream | None) -> S | None:
+    real = [stream for stream in streams if stream.codec_context and not stream.disposition & NOT_A_FILM]
+    return next((stream for stream in real if best and stream.index == best.index), next(iter(real), None))
+
+
+def _packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
     """The packets that hold something, up to the end or to where the file is broken off."""
     try:
         yield from (packet for packet in container.demux(*streams) if packet.size)
@@ -179,23 +213,30 @@ def _packets(container, *streams):
         return  # ffmpeg stops here too, and says so: extract reports it
 
 
-def _beginning(container, video, audio):
-    """The first decoded frames of the two streams: up to 8 of ``video``, one of ``audio``; each may be None."""
-    wanted = {stream.index: count for stream, count in ((video, 8), (audio, 1)) if stream}
-    found = {index: [] for index in wanted}
+def _beginning(
+    container: InputContainer, video: VideoStream | None, audio: AudioStream | None
+) -> tuple[list[VideoFrame], list[AudioFrame]]:
+    """The first decoded frames of the two streams: `BEGINNING` of ``video``, one of ``audio``, or a few more."""
+    pictures: list[VideoFrame] = []
+    sounds: list[AudioFrame] = []
     for packet in _packets(container, *(stream for stream in (video, audio) if stream)):
-        frames = found[packet.stream_index]
-        if len(frames) < wanted[packet.stream_index]:
-            frames += _decode(packet.stream, packet)
-        if all(len(found[index]) >= count for index, count in wanted.items()):
+        if video and packet.stream_index == video.index and len(pictures) < BEGINNING:
+            pictures += _decode(video, packet)
+        elif audio and packet.stream_index == audio.index and not sounds:
+            sounds += _decode(audio, packet)
+        if (not video or len(pictures) >= BEGINNING) and (not audio or sounds):
             break
-    else:
-        for index, frames in found.items():  # a decoder holds back the frames of a very short clip
-            frames += _decode(container.streams[index], None)
-    return [found.get(stream.index, []) if stream else [] for stream in (video, audio)]
+    else:  # a decoder holds back the frames of a very short clip
+        pictures += _decode(video, None) if video else []
+        sounds += _decode(audio, None) if audio else []
+    return pictures, sounds
 
 
-def _decode(stream, packet):
+@overload
+def _decode(stream: VideoStream, packet: Packet | None) -> list[VideoFrame]: ...
+@overload
+def _decode(stream: AudioStream, packet: Packet | None) -> list[AudioFrame]: ...
+def _decode(stream: VideoStream | AudioStream, packet: Packet | None) -> Sequence[Frame]:
     """The frames a packet gives; None asks for those that the decoder holds back."""
     try:
         return stream.codec_context.decode(packet)
@@ -203,32 +244,37 @@ def _decode(stream, packet):
         return []  # a recording may start between key frames: what comes before the first cannot be decoded
 
 
-def _timing(container, video):
-    """(frame rate, is it constant, number of frames, seconds) of a stream, from when each of its packets is shown.
-
-    The seconds are those of all packets, shown or not.
-    """
-    packets = [  # not themselves: they hold the whole video
-        (packet.dts if packet.pts is None else packet.pts, packet.duration or 0, packet.is_keyframe, packet.is_discard)
-        for packet in _packets(container, video)
-    ]
+def _timing(container: InputContainer, index: int) -> _Timing:
+    """The `_Timing` of the video stream ``index``, from when each of its packets is shown."""
+    video = container.streams[index]
+    assert isinstance(video, VideoStream)
+    time_base = video.time_base or Fraction(1, av.time_base)
     hints = [rate for rate in (video.average_rate, video.guessed_rate) if rate]
-    timed = [packet for packet in packets if packet[0] is not None]
-    # What leans on a frame before the first key frame is never decoded; what an edit list discards is never shown.
+    timed: list[tuple[int, int, bool, bool]] = []  # not the packets themselves: they hold the whole video
+    untimed = 0
+    for packet in _packets(container, video):
+        ticks = packet.dts if packet.pts is None else packet.pts
+        if ticks is None:
+            untimed += 1
+        else:
+            timed.append((ticks, packet.duration or 0, packet.is_keyframe, packet.is_discard))
+    # What refers to a frame before the first key frame is never decoded; what an edit list discards is never shown.
     start = min((ticks for ticks, _, is_key, _ in timed if is_key), default=-math.inf)
     shown = sorted((ticks, duration) for ticks, duration, _, discard in timed if ticks >= start and not discard)
     if not shown:
-        rate = (hints + [DEFAULT_FRAME_RATE])[0]
-        return rate, True, len(packets), len(packets) / rate
-    ticks, last_duration = np.array([ticks for ticks, _ in shown]), shown[-1][1]
-    rate, constant = _frame_rate(ticks, last_duration, video.time_base, hints)
-    seconds = (max(ticks + duration for ticks, duration, *_ in timed) - min(timed)[0]) * video.time_base
-    if constant:
-        return rate, True, len(packets) - len(timed) + len(shown), seconds
-    return rate, False, round(int(ticks[-1] - ticks[0] + last_duration) * video.time_base * rate), seconds
+        rate, count = (hints + [DEFAULT_FRAME_RATE])[0], untimed + len(timed)
+        return _Timing(rate, True, count, float(count / rate))
+    times, last_duration = np.array([ticks for ticks, _ in shown]), shown[-1][1]
+    rate, is_constant = _frame_rate(times, last_duration, time_base, hints)
+    seconds = (max(ticks + duration for ticks, duration, *_ in timed) - min(timed)[0]) * time_base
+    if is_constant:
+        return _Timing(rate, True, untimed + len(shown), float(seconds))
+    return _Timing(rate, False, round(int(times[-1] - times[0] + last_duration) * time_base * rate), float(seconds))
 
 
-def _frame_rate(ticks, last_duration, time_base, hints):
+def _frame_rate(
+    ticks: np.ndarray, last_duration: int, time_base: Fraction, hints: list[Fraction]
+) -> tuple[Fraction, bool]:
     """(frames a second, is that constant) of frames shown at ``ticks``, sorted, in units of ``time_base`` seconds.
 
     Constant is a rate that puts each frame at its time, but for the rounding of the time base or, failing that, for a
@@ -239,7 +285,7 @@ def _frame_rate(ticks, last_duration, time_base, hints):
     mean = Fraction(int(ticks[-1] - ticks[0]), len(ticks) - 1)
     if mean and last_duration < 2 * mean:
         measured = (1 / (mean * time_base)).limit_denominator(100_000)
-        for tolerance in (0.001, min(2, mean / 4), mean / 2):  # in ticks: exact, rounded, jittering
+        for tolerance in (0.001, min(2.0, float(mean / 4)), float(mean / 2)):  # in ticks: exact, rounded, jittering
             for rate in (*_common_rates(measured), *hints, measured):
                 late = ticks - np.arange(len(ticks)) / float(rate * time_base)
                 if np.ptp(late) <= tolerance:
@@ -252,12 +298,13 @@ def _frame_rate(ticks, last_duration, time_base, hints):
     return next(common, measured), False
 
 
-def _common_rates(rate):
+def _common_rates(rate: Fraction) -> list[Fraction]:
     """The rates next to ``rate`` of the kinds 25 and 30000/1001, the nearer one first."""
     ntsc = Fraction(1000, 1001)
     rates = [common for common in (Fraction(round(rate)), round(rate / ntsc) * ntsc) if common > 0]
     return sorted(rates, key=lambda common: abs(common - rate))
 
 
-def show_rate(rate):
+def show_rate(rate: Fraction) -> str:
+    """A frame rate as people write it: 25, or 29.970."""
     return f"{rate.numerator}" if rate.denominator == 1 else f"{float(rate):.3f}"

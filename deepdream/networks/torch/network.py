@@ -3,7 +3,7 @@
 import torch
 
 from deepdream.errors import is_out_of_memory
-from deepdream.memory.malloc import keep_freed
+from deepdream.memory.malloc import disable_trim
 from deepdream.networks.network import Network, out_of_memory
 from deepdream.networks.torch import compiled as torch_compiled
 from deepdream.networks.torch.fusion import Convolution, fuse
@@ -22,7 +22,7 @@ class TorchNetwork(Network):
         self.precision = precision
         self._dtype = getattr(torch, precision)
         if self.device.type == "cpu":
-            keep_freed()
+            disable_trim()
 
     def activations(self, picture, layer):
         """As `Network.activations` tells."""
