@@ -440,15 +440,19 @@ def _load_network(given, screen, options):
 
     gpu = given.gpu and bool(given.gpu)
     engine, precision = given.engine or ENGINES[0], given.precision or PRECISIONS[0]
-    network = load_network(given.model_path, given.model_name, gpu, engine, screen.tell, precision)
-    return network, resolve_layers(network, options.dream.layers, screen.tell)
+    network = load_network(
+        given.model_path, given.model_name, gpu=gpu, engine=engine, precision=precision, on_message=screen.tell
+    )
+    return network, resolve_layers(network, options.dream.layers, on_message=screen.tell)
 
 
 def list_layers(given, screen):
     """Print the layers of the network, each with the shape of what it puts out at its own input size."""
     from deepdream.networks import load_network
 
-    network = load_network(given.model_path, given.model_name, False, given.engine or ENGINES[0], screen.tell)
+    network = load_network(
+        given.model_path, given.model_name, gpu=False, engine=given.engine or ENGINES[0], on_message=screen.tell
+    )
     for name, shape in network.layer_shapes():
         print(f"{name:40} {shape}")
 

@@ -148,8 +148,8 @@ def measure_share(model, case, room):
     lower quartile of its kind: what reading, flow and encoding meanwhile take from it is not the network's either.
     """
     write_frames(room / "Input", case.size, 3)
-    network = load_network(model, gpu=False, tell=lambda line: None)
-    layers = resolve_layers(network, (SEED_LAYER,), tell=lambda line: None)
+    network = load_network(model, gpu=False, on_message=lambda line: None)
+    layers = resolve_layers(network, (SEED_LAYER,), on_message=lambda line: None)
     options = case.options
     render = open_render(open_frames(room / "Input", "png"), room / "Output", network, layers, options)
     each = gradient_calls(case.size, options)
@@ -176,7 +176,7 @@ def measure_share(model, case, room):
 def measure_start(size, room, runs):
     """Seconds that ``--help`` takes, and those from the command to the first step with the default network cached."""
     write_frames(room / "Input", size, 1)
-    load_network(gpu=False, tell=lambda line: None)  # into the cache, and the files into the system's
+    load_network(gpu=False, on_message=lambda line: None)  # into the cache, and the files into the system's
     helps, steps = [], []
     for number in range(runs):
         line, environment = command("--help")

@@ -296,7 +296,7 @@ def open_engines(name, folder, peer_python, stack, tell):
     """The engines that there are for a model, this project's first. ``stack`` ends their processes."""
     prototxt, caffemodel = model_files(folder)
     model = load_model(prototxt, caffemodel)
-    networks = [load_network(folder, gpu=False, precision=name, tell=lambda line: None) for name in PRECISIONS]
+    networks = [load_network(folder, gpu=False, precision=name, on_message=lambda line: None) for name in PRECISIONS]
     if networks[1].precision == networks[0].precision:
         tell("this CPU has no bfloat16; it is left out")
         del networks[1]

@@ -201,7 +201,7 @@ def measure_objective(directory, paths, options):
         layers = json.loads((Path(directory) / "render.json").read_text(encoding="utf-8"))["--layers"]
     except (OSError, ValueError, KeyError):
         return None
-    network = load_network(options.model_path, options.model_name, tell=lambda line: None)
+    network = load_network(options.model_path, options.model_name, on_message=lambda line: None)
     return np.array(list(objective_values(paths, network, layers)))
 
 

@@ -106,7 +106,7 @@ def run_case(folder, number, pairs):
     for path, content in zip(files, make_case(number, pairs)):
         path.write_bytes(content)
     try:
-        network = load_network(folder, gpu=False, tell=lambda line: None)
+        network = load_network(folder, gpu=False, on_message=lambda line: None)
         if len(network.layers) < 30:  # of a large net that takes seconds
             dict(network.layer_shapes())
         for layer in {network.layers[-1], network.layers[len(network.layers) // 2]}:

@@ -29,7 +29,7 @@ def default_network(tmp_path_factory):
         patch.delenv("CAFFE_ROOT", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(place.parent / "cache"))
         patch.chdir(place)
-        return load_network(gpu=False, tell=lambda line: None)
+        return load_network(gpu=False, on_message=lambda line: None)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def small_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small_network(small_folder):
-    return load_network(small_folder, gpu=False)
+    return load_network(small_folder, gpu=False, on_message=print)
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +60,13 @@ def googlenet(googlenet_prototxt, googlenet_blobs, tmp_path_factory):
     """GoogLeNet with random weights."""
     folder = tmp_path_factory.mktemp("googlenet")
     write_model(folder, googlenet_prototxt, googlenet_blobs)
-    return load_network(folder, gpu=False)
+    return load_network(folder, gpu=False, on_message=print)
 
 
 @pytest.fixture(scope="session")
 def squeezenet():
     """A trained network of the Caffe Model Zoo."""
-    return load_network(_zoo("squeezenet_v1.0"), gpu=False)
+    return load_network(_zoo("squeezenet_v1.0"), gpu=False, on_message=print)
 
 
 @pytest.fixture(scope="session")

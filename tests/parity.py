@@ -115,7 +115,7 @@ def error(found, expected):
 
 def compare(name, folder, picture, gradient_layers=None):
     """The `Row` of a model in ``folder`` for a picture (3, h, w)."""
-    network = load_network(folder, tell=print)
+    network = load_network(folder, on_message=print)
     reference = Reference(folder, picture)
     theirs = reference.tops()
     ours = _values(network, picture)

@@ -22,7 +22,7 @@ PICTURE = np.random.default_rng(0).uniform(-120, 130, (3, *SMALL_SIZE)).astype(n
 
 
 def activations(folder, layer):
-    return load_network(folder, gpu=False).activations(torch.from_numpy(PICTURE), layer).numpy()
+    return load_network(folder, gpu=False, on_message=print).activations(torch.from_numpy(PICTURE), layer).numpy()
 
 
 # --- Layouts ---------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ def test_a_net_computes_the_same_in_any_layout(prototxt, layout, layer, small_fo
 
 def test_googlenet_computes_the_same_in_either_layout(googlenet, googlenet_prototxt, googlenet_blobs, tmp_path):
     write_model(tmp_path, layout_2014(googlenet_prototxt), googlenet_blobs, "2014")
-    old = load_network(tmp_path, gpu=False)
+    old = load_network(tmp_path, gpu=False, on_message=print)
     assert set(old.layers) == set(googlenet.layers) - {"data"}  # `data` is no layer there
     assert old.input_size == googlenet.input_size == (224, 224)
     picture = torch.from_numpy(np.random.default_rng(0).uniform(-120, 130, (3, 96, 112)).astype(np.float32))
@@ -207,7 +207,7 @@ def test_an_unknown_type_of_2013_is_told_with_layer_and_type(tmp_path):
 def test_a_dangling_bottom_is_told_with_its_layer(tmp_path):
     write_model(tmp_path, SMALL.replace('bottom: "left"', 'bottom: "lost"'), BLOBS)
     with pytest.raises(ModelError, match=r"layer mixed \(Concat\) needs lost"):
-        load_network(tmp_path, gpu=False)
+        load_network(tmp_path, gpu=False, on_message=print)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ RELU = 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }'
 )  # fmt: skip
 def test_each_form_of_input_feeds_the_net(tmp_path, head, size):
     write_model(tmp_path, f"{head} {RELU}", {"any": (np.zeros(1, np.float32),)})
-    network = load_network(tmp_path, gpu=False)
+    network = load_network(tmp_path, gpu=False, on_message=print)
     assert network.input_size == size
     np.testing.assert_array_equal(network.activations(torch.from_numpy(PICTURE), "r"), PICTURE.clip(0))
 

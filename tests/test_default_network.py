@@ -118,7 +118,7 @@ def test_missing_weights_are_told_with_what_to_install(tmp_path, monkeypatch):
 
 
 def test_googlenets_own_loop_has_stand_ins(default_network):
-    layers = resolve_layers(default_network, known_models.GOOGLENET_LOOP, tell=lambda line: None)
+    layers = resolve_layers(default_network, known_models.GOOGLENET_LOOP, on_message=lambda line: None)
     assert len(layers) == len(known_models.GOOGLENET_LOOP)
     assert len(set(layers)) > 2  # another layer a frame, as there
 
@@ -127,18 +127,18 @@ def test_every_layer_of_googlenets_blocks_has_a_stand_in(default_network, google
     blocks = ("conv1", "conv2", "pool1", "pool2", "pool3", "pool4", "inception")
     names = [name for name in googlenet.layers if name.startswith(blocks)]
     assert len(names) > 130 and "inception_4d/pool" in names
-    assert set(resolve_layers(default_network, names, tell=lambda line: None)) <= set(default_network.layers)
+    assert set(resolve_layers(default_network, names, on_message=lambda line: None)) <= set(default_network.layers)
 
 
 def test_a_stand_in_is_told(default_network):
     told = []
-    (layer,) = resolve_layers(default_network, ["inception_4d/pool"], told.append)
+    (layer,) = resolve_layers(default_network, ["inception_4d/pool"], on_message=told.append)
     assert len(told) == 1 and "inception_4d/pool" in told[0] and layer in told[0]
 
 
 def test_deeper_layers_have_deeper_stand_ins(default_network):
     names = ["conv2/3x3", "inception_3b/output", "inception_4c/output", "inception_5b/output"]
-    layers = resolve_layers(default_network, names, tell=lambda line: None)
+    layers = resolve_layers(default_network, names, on_message=lambda line: None)
     places = [default_network.layers.index(layer) for layer in layers]
     assert places == sorted(set(places))
 

@@ -225,7 +225,9 @@ def source(footage, photograph, tmp_path):
 def render(source, output, network, flow=STABLE, divide=DivideOptions(), guide=None, **dream):
     dream = {"octaves": 2, "iterations": 2, "jitter": 4, "layers": ("mixed",)} | dream
     options = RenderOptions(DreamOptions(**dream), flow, divide, guide)
-    opened = open_render(open_frames(source), output, network, resolve_layers(network, dream["layers"]), options)
+    opened = open_render(
+        open_frames(source), output, network, resolve_layers(network, dream["layers"], on_message=print), options
+    )
     return list(dream_frames(opened, network))
 
 

@@ -64,7 +64,7 @@ def wide_folder(tmp_path_factory):
 
 def test_the_memory_of_a_gradient_is_what_it_keeps_and_what_passes(wide_folder):
     """Both activations are kept; on the way back come the gradients at both ends of a ReLU, and a padded one may."""
-    network = load_network(wide_folder, gpu=False)
+    network = load_network(wide_folder, gpu=False, on_message=print)
     activation = 64 * 4 * 100 * 150
     found = network.memory("second/relu", (100, 150))
     assert 4 * activation < found < 5.2 * activation
@@ -91,7 +91,7 @@ def resident(what):
     return 1024 * int(re.search(rf"{what}:\\s+(\\d+)", open("/proc/self/status").read())[1])
 
 torch.set_num_threads(1)
-network = load_network(sys.argv[1], gpu=False)
+network = load_network(sys.argv[1], gpu=False, on_message=print)
 network.gradient(torch.zeros(3, 64, 64), sys.argv[2], lambda top: top)
 picture = torch.rand(3, 900, 1200)
 before = resident("VmRSS")
@@ -354,7 +354,7 @@ import dreamer
 from deepdream.networks import load_network
 
 resource.setrlimit(resource.RLIMIT_AS, (1 << 46,) * 2)  # from the start it is known that there is one
-network = load_network(sys.argv[1], gpu=False, tell=print)
+network = load_network(sys.argv[1], gpu=False, on_message=print)
 network.gradient(torch.zeros(3, 32, 32), "second/relu", lambda top: top)  # threads and libraries are there
 resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + int(sys.argv[2]),) * 2)
 sys.exit(dreamer.main(sys.argv[3:]))

@@ -52,7 +52,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(model, engine):
-    return load_network(model, engine=engine)
+    return load_network(model, engine=engine, on_message=print)
 
 
 @engines
@@ -167,9 +167,9 @@ def test_a_train_val_net_takes_the_picture_for_its_data(tmp_path, engine):
     other.mkdir()
     (other / "train_val.prototxt").write_text(head + data % "TRAIN" + data % "TEST" + "".join(layers) + loss)
     (other / "net.caffemodel").write_bytes((model / "net.caffemodel").read_bytes())
-    network, picture = load_network(other, engine=engine), nets.picture((51, 43))
+    network, picture = load_network(other, engine=engine, on_message=print), nets.picture((51, 43))
     assert network.input_size == (41, 41)
-    expected = load_network(model, engine=engine).gradient(picture, "sum", objectives.l2)
+    expected = load_network(model, engine=engine, on_message=print).gradient(picture, "sum", objectives.l2)
     assert torch.equal(network.gradient(picture, "sum", objectives.l2), expected)
 
 
@@ -197,7 +197,7 @@ def test_old_layouts_are_what_caffe_takes_them_for(tmp_path, year):
     net.input_shape.add(dim=(1, 3, *SIZE))
     nets.save(tmp_path, net)
     (tmp_path / "deploy.prototxt").write_text(OLD_LAYOUTS[year])
-    ours, theirs = (load_network(tmp_path, engine=engine) for engine in ENGINES)
+    ours, theirs = (load_network(tmp_path, engine=engine, on_message=print) for engine in ENGINES)
     assert ours.input_size == SIZE
     for layer in ("conv", "relu", "pool", "full"):
         found, expected = (network.gradient(nets.picture(SIZE), layer, objectives.l2) for network in (ours, theirs))
@@ -211,7 +211,7 @@ def test_old_layouts_are_what_caffe_takes_them_for(tmp_path, year):
 
 @needs_caffe
 def test_the_child_ends_with_its_network(model):
-    network = load_network(model, engine="caffe")
+    network = load_network(model, engine="caffe", on_message=print)
     child, folder = network._process._child, Path(network._process._folder.name)
     assert child.poll() is None and folder.exists()
     del network
@@ -223,7 +223,7 @@ def test_the_child_ends_with_its_network(model):
 def test_the_child_ends_with_its_parent(model, ending):
     code = (
         "import os, signal, sys; from deepdream.networks import load_network;"
-        f"network = load_network({str(model)!r}, engine='caffe');"
+        f"network = load_network({str(model)!r}, engine='caffe', on_message=print);"
         f"print(network._process._child.pid, flush=True); {ending}"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -235,7 +235,7 @@ def test_the_child_ends_with_its_parent(model, ending):
 
 @needs_caffe
 def test_a_killed_child_is_an_error_and_no_hang(model):
-    network = load_network(model, engine="caffe")
+    network = load_network(model, engine="caffe", on_message=print)
     network._process._child.kill()
     with pytest.raises(DreamError, match="its process ended with SIGKILL"):
         network.activations(nets.picture(SIZE), "conv1")
@@ -268,7 +268,7 @@ def test_without_caffe_it_says_how_to_get_it(model, monkeypatch, tmp_path):
     (tmp_path / "caffe.py").write_text("raise ImportError('No module named caffe')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ModelError, match="scripts/build_caffe.sh"):
-        load_network(model, engine="caffe")
+        load_network(model, engine="caffe", on_message=print)
 
 
 @needs_caffe
@@ -278,6 +278,6 @@ def test_a_type_of_caffe_alone_is_left_to_caffe(tmp_path):
     nets.save(tmp_path, net.message)
     with open(tmp_path / "deploy.prototxt", "a") as file:
         file.write('layer { name: "step" type: "Threshold" bottom: "conv1" top: "step" }')
-    network = load_network(tmp_path, engine="caffe")
+    network = load_network(tmp_path, engine="caffe", on_message=print)
     assert isinstance(network, CaffeNetwork) and network.shape("step", SIZE) == (4, 35, 39)
     assert set(network.activations(nets.picture(SIZE), "step").unique().tolist()) == {0, 1}

@@ -61,7 +61,7 @@ def test_the_manifest_keeps_the_precision_apart(run, frames, tmp_path):  # noqa:
 def test_a_cpu_without_bfloat16_is_told(small_folder, monkeypatch, able, precision, lines):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": able})
     told = []
-    network = load_network(small_folder, gpu=False, tell=told.append, precision="bfloat16")
+    network = load_network(small_folder, gpu=False, on_message=told.append, precision="bfloat16")
     assert network.precision == precision
     assert len(told) == lines and all("--precision bfloat16" in line for line in told)
 
@@ -69,7 +69,7 @@ def test_a_cpu_without_bfloat16_is_told(small_folder, monkeypatch, able, precisi
 def test_caffe_computes_in_float32_and_says_so(small_folder):
     pytest.importorskip("caffe.proto", reason="NO REAL CAFFE HERE; scripts/build_caffe.sh builds it")
     told = []
-    network = load_network(small_folder, engine="caffe", tell=told.append, precision="bfloat16")
+    network = load_network(small_folder, engine="caffe", on_message=told.append, precision="bfloat16")
     assert network.precision == "float32" and len(told) == 1
 
 

@@ -45,7 +45,9 @@ def opened(source, output, network, flow=FlowOptions(), divide=DivideOptions(), 
     """An open `Render` of all that is in ``source``, with few and small steps."""
     options = RenderOptions(DreamOptions(**(QUICK | dream)), flow, divide, guide, image_type)
     frames = open_frames(source, image_type, leave_out=[guide] if guide else ())
-    return open_render(frames, output, network, resolve_layers(network, options.dream.layers), options, overwrite)
+    return open_render(
+        frames, output, network, resolve_layers(network, options.dream.layers, on_message=print), options, overwrite
+    )
 
 
 def render(*arguments, **options):

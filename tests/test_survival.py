@@ -230,7 +230,7 @@ def test_a_cache_that_cannot_be_written_is_a_line_and_the_dream_runs(place, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
     monkeypatch.delenv("CAFFE_ROOT", raising=False)
     told = []
-    network = load_network(gpu=False, tell=told.append)
+    network = load_network(gpu=False, on_message=told.append)
     assert network.name == "efficientnet_lite0"
     assert sum("for this run alone" in line for line in told) == 1
 
@@ -394,7 +394,7 @@ class Evil:
 def test_no_pickled_code_runs(place):
     np.save("model/mean.npy", np.array([Evil()], object), allow_pickle=True)
     with pytest.raises(ModelError, match="mean.npy"):
-        load_network("model", gpu=False)
+        load_network("model", gpu=False, on_message=print)
     Path("model", "mean.npy").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(ModelError, match="mean.npy"):
         caffemodel.read_mean("model/mean.npy")

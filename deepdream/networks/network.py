@@ -78,6 +78,7 @@ class Network(ABC):
     """
 
     precision = "float32"
+    digest: str  # of the files and the engine; `load_network` sets it
 
     def __init__(self, model, mean, loop, device="cpu"):
         self.name = model.name
