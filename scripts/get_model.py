@@ -7,22 +7,24 @@ there is checked and kept. Run it again after a failure: it goes on with the fil
 
 import argparse
 import difflib
+import hashlib
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pooch
-from requests import exceptions as requests_errors
+import requests
 from tqdm import tqdm
 from urllib3.exceptions import ReadTimeoutError
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the package is not installed: it lies beside the folder of this script
+sys.path.insert(0, str(ROOT))  # where the package is not installed, it lies beside the folder of this script
 
 from deepdream.errors import DreamError, UsageError  # noqa: E402
 from deepdream.files.atomic import make_directory, whole_file  # noqa: E402
-from deepdream.networks.models import MODELS  # noqa: E402
+from deepdream.networks.models import MODELS, KnownModel, ModelFile  # noqa: E402
 
 TIMEOUT = 30  # seconds of silence after which a server counts as stalled
 CHUNK = 1 << 18
@@ -32,8 +34,7 @@ class DownloadError(DreamError):
     """An address did not give the file: another one may."""
 
 
-def find_model(name):
-    """Return the known model of that name."""
+def find_model(name: str) -> KnownModel:
     models = {model.name: model for model in MODELS}
     if name not in models:
         near = difflib.get_close_matches(name.lower(), models, cutoff=0.4)
@@ -42,142 +43,115 @@ def find_model(name):
     return models[name]
 
 
-def checksum(path, algorithm):
-    """Return the sum of a file as "algorithm:hexadecimal"."""
+def check(file: ModelFile, path: Path) -> tuple[bool, str]:
+    """Whether ``path`` is as published for ``file``, and in words how that is known."""
+    algorithm = file.digest.partition(":")[0] if file.digest else "sha256"
     try:
-        return f"{algorithm}:{pooch.file_hash(str(path), algorithm)}"
+        with open(path, "rb") as opened:
+            found = f"{algorithm}:{hashlib.file_digest(opened, algorithm).hexdigest()}"
     except OSError as error:
         raise DreamError(f"cannot read {path}: {error.strerror}") from error
-
-
-def difference(file, path):
-    """Say how the sum of ``path`` differs from the published one of ``file``; "" where it does not or none is known."""
     if file.digest is None:
-        return ""
-    found = checksum(path, pooch.hashes.hash_algorithm(file.digest))
-    return "" if found == file.digest else f"its sum should be {file.digest}, but is {found}"
+        return True, f"no sum is published for it, so it could not be checked; it has {found}"
+    if found != file.digest:
+        return False, f"its sum should be {file.digest}, but is {found}"
+    return True, "its sum is right"
 
 
-def assurance(file, path):
-    """Say how sure it is that ``path``, which passed `difference`, is ``file``."""
-    if file.digest:
-        return "its sum is right"
-    return f"no sum is published for it, so it could not be checked; it has {checksum(path, 'sha256')}"
-
-
-def network_reason(error, url):
-    """Put an error of requests into words for the user."""
-    if isinstance(error, requests_errors.HTTPError):
-        return f"the server answers {error.response.status_code} {error.response.reason}"
-    # A server that stalls in mid-file is a ConnectionError with the time-out inside.
-    if isinstance(error, requests_errors.Timeout) or any(isinstance(cause, ReadTimeoutError) for cause in error.args):
-        return f"the server was silent for {TIMEOUT} seconds"
-    if isinstance(error, requests_errors.ChunkedEncodingError):
-        return "the download broke off before its end"
-    if isinstance(error, requests_errors.SSLError):
-        return f"no safe connection to {urlsplit(url).netloc} ({error})"
-    if isinstance(error, requests_errors.ConnectionError):
-        return f"no connection to {urlsplit(url).netloc}"
-    return str(error)
-
-
-def fetch(url, path):
-    """Download ``url`` to ``path`` with a progress bar, if somebody sits at a terminal to see it."""
+def download(url: str, path: Path) -> None:
+    """Download ``url`` to ``path``, with a progress bar where there is a terminal."""
     # The total is set by pooch; until then it must not be 0 or unknown, or pooch takes the bar for none.
     name = urlsplit(url).path.split("/")[-1]
     with tqdm(total=1, unit="B", unit_scale=True, ncols=79, desc=name, disable=None) as bar:
-        download = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
         try:
-            download(url, str(path), None)
-        except requests_errors.RequestException as error:
-            raise DownloadError(f"cannot download {url}: {network_reason(error, url)}") from error
+            pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)(url, str(path), None)
+        except requests.RequestException as error:
+            raise DownloadError(f"cannot download {url}: {network_reason(error, urlsplit(url).netloc)}") from error
 
 
-def fetch_whole(file, url, path):
-    """Give ``path`` its name only once all of ``file`` has come from ``url`` and is right."""
-    # Not pooch.retrieve: it replaces an existing file and leaves one that only its owner can read.
-    with whole_file(path) as part:
-        fetch(url, part)
-        wrong = difference(file, part)
-        if wrong:
-            raise DownloadError(f"{url} is not {path.name} as published, nothing was kept: {wrong}")
+def network_reason(error: requests.RequestException, host: str) -> str:
+    """An error of requests in words for the user."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    # A server that stalls in mid-file is a ConnectionError with the time-out inside.
+    if isinstance(error, requests.Timeout) or any(isinstance(cause, ReadTimeoutError) for cause in error.args):
+        return f"the server was silent for {TIMEOUT} seconds"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the download broke off before its end"
+    if isinstance(error, requests.exceptions.SSLError):
+        return f"no safe connection to {host} ({error})"
+    return f"no connection to {host}" if isinstance(error, requests.ConnectionError) else str(error)
 
 
-def fetch_from_any(file, urls, path):
-    """Take ``file`` from the first address that gives it."""
-    *others, last = urls
-    for url in others:
-        try:
-            return fetch_whole(file, url, path)
-        except DownloadError as error:
-            print(f"{error}; trying a mirror", file=sys.stderr)
-    return fetch_whole(file, last, path)
+def fetch(file: ModelFile, urls: Sequence[str], path: Path) -> str:
+    """Download ``file`` to ``path`` from the first address that gives it; returns how it is known to be right."""
+    url, *mirrors = urls
+    try:
+        # Not pooch.retrieve: it replaces an existing file and leaves one that only its owner can read.
+        with whole_file(path) as part:
+            download(url, part)
+            right, words = check(file, part)
+            if not right:
+                raise DownloadError(f"{url} is not {path.name} as published, nothing was kept: {words}")
+        return words
+    except DownloadError as error:
+        if not mirrors:
+            raise
+        print(f"{error}; trying a mirror", file=sys.stderr)
+        return fetch(file, mirrors, path)
 
 
-def get_file(file, urls, path):
+def get_file(file: ModelFile, urls: Sequence[str], path: Path) -> None:
     """Have ``file`` at ``path``: keep it if it is there already, else download it."""
     if not path.exists():
-        fetch_from_any(file, urls, path)
-        print(f"{path}: downloaded, {assurance(file, path)}")
+        print(f"{path}: downloaded, {fetch(file, urls, path)}")
         return
-    wrong = difference(file, path)
-    if wrong:
+    right, words = check(file, path)
+    if not right:
         raise DreamError(
-            f"{path} is there already, but is not the published file: {wrong}. Delete or rename it, then run this again"
+            f"{path} is there already, but is not the published file: {words}. Delete or rename it, then run this again"
         )
-    print(f"{path}: already there, {assurance(file, path)}")
+    print(f"{path}: already there, {words}")
 
 
-def by_hand(files, folder):
-    """Say which ``files`` to fetch from where, and where to put them."""
-    steps = [f"from {file.page} take {file.original} and save it as {folder / file.name}" for file in files]
-    return "this model has no direct download. By hand: " + "; ".join(steps) + ". Then run this again"
-
-
-def get_model(model, directory, base_url=None):
-    """Have all files of ``model`` in ``directory``/NAME, and return that folder."""
+def get_model(model: KnownModel, directory: str, base_url: str | None) -> Path:
+    """Have all files of ``model`` in ``directory``/NAME; returns that folder."""
     folder = make_directory(Path(directory) / model.name)
-    urls = {
-        file: (f"{base_url.rstrip('/')}/{model.name}/{file.name}",) if base_url else file.urls for file in model.files
-    }
-    homeless = [file for file in model.files if not urls[file] and not (folder / file.name).exists()]
-    if homeless:
-        raise DreamError(by_hand(homeless, folder))
+    base = f"{base_url.rstrip('/')}/{model.name}" if base_url else None
+    urls = {file: (f"{base}/{file.name}",) if base else file.urls for file in model.files}
+    missing = [file for file in model.files if not urls[file] and not (folder / file.name).exists()]
+    if missing:
+        steps = [f"from {file.page} take {file.original} and save it as {folder / file.name}" for file in missing]
+        raise DreamError(f"this model has no direct download. By hand: {'; '.join(steps)}. Then run this again")
     for file in model.files:
         get_file(file, urls[file], folder / file.name)
     return folder
 
 
-def dream_command(model, folder):
-    """Return a command that dreams with the model in ``folder``."""
+def dream_command(folder: Path) -> str:
+    """A command that dreams with the model in ``folder``."""
     dreamer = "dreamer.py" if Path.cwd() == ROOT else str(ROOT / "dreamer.py")
-    command = ["python", dreamer, "-i", "clip.mov", "-o", "Video.mp4"]
-    # This one is found without being told.
-    if folder.resolve() != Path("models", "bvlc_googlenet").resolve():
-        command += ["-t", folder.as_posix()]
-    return shlex.join(command)
+    is_found_without = folder.resolve() == Path("models", "bvlc_googlenet").resolve()
+    model = [] if is_found_without else ["-t", folder.as_posix()]
+    return shlex.join(["python", dreamer, "-i", "clip.mov", "-o", "Video.mp4", *model])
 
 
-def listing():
-    """Return a line for every model: name, size, what it is."""
-
-    def size(model):
+def list_models() -> None:
+    for model in MODELS:
         sizes = [file.size for file in model.files]
-        return "size unknown" if None in sizes else f"{sum(sizes) / 1e6:.0f} MB"
+        size = "size unknown" if None in sizes else f"{sum(filter(None, sizes)) / 1e6:.0f} MB"
+        print(f"{model.name:24} {size:>12}  {model.about}")
 
-    return "\n".join(f"{model.name:24} {size(model):>12}  {model.about}" for model in MODELS)
 
-
-def http_address(text):
-    """Check the address of a mirror."""
+def http_address(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise argparse.ArgumentTypeError(f"{text} is not an address such as http://mirror.example/models")
     return text
 
 
-def parse(arguments):
-    """Read the command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="get_model.py", description=__doc__.partition("\n")[0])
     parser.add_argument("name", nargs="?", metavar="NAME", help="the model, for example bvlc_googlenet")
     parser.add_argument("--directory", default="models", help="the files go into DIRECTORY/NAME (default: %(default)s)")
@@ -192,19 +166,12 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     if not options.name and not options.list:
         parser.error("which model? Give its NAME, or --list to see them all")
-    return options
-
-
-def main(arguments=None):
-    """Run the command line and return its exit status."""
-    options = parse(arguments)
     try:
         if options.list:
-            print(listing())
+            list_models()
         else:
-            model = find_model(options.name)
-            folder = get_model(model, options.directory, options.base_url)
-            print(f"To dream with it: {dream_command(model, folder)}")
+            folder = get_model(find_model(options.name), options.directory, options.base_url)
+            print(f"To dream with it: {dream_command(folder)}")
     except DreamError as error:
         print(f"get_model.py: {error}", file=sys.stderr)
         return error.exit_status

@@ -1,6 +1,7 @@
 """get_model.py as a user runs it, against a server on this machine; and the data it works from."""
 
 import hashlib
+import importlib
 import os
 import re
 import signal
@@ -8,38 +9,52 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from deepdream.networks.models import MODELS, find_known
+from deepdream.networks.models import MODELS, KnownModel, ModelFile, find_known
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ROOT / "scripts" / "get_model.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "get_model.py"
 PROTOTXT = b'name: "tiny"\n' * 40
 WEIGHTS = bytes(range(256)) * 4000
 PROTOTXT_PATH = "/tiny/deploy.prototxt"
 WEIGHTS_PATH = "/tiny/tiny.caffemodel"
 
-# The script with one small model instead of the real ones, and little patience.
-WITH_TINY_MODEL = f"""
-import importlib.util, sys
-sys.path.insert(0, {str(ROOT)!r})
-from deepdream.networks import models as known
-server = sys.argv[1]
-known.MODELS = (known.KnownModel("tiny", (
-    known.ModelFile("deploy.prototxt", (server + "/gone", server + {PROTOTXT_PATH!r}),
-                    "sha256:{hashlib.sha256(PROTOTXT).hexdigest()}", {len(PROTOTXT)}),
-    known.ModelFile("tiny.caffemodel", (server + {WEIGHTS_PATH!r},),
-                    "sha1:{hashlib.sha1(WEIGHTS).hexdigest()}", {len(WEIGHTS)}),
-), ("conv1",), (104.0, 116.0, 122.0), "for the tests"),)
-spec = importlib.util.spec_from_file_location("get_model", {str(SCRIPT)!r})
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
-script.TIMEOUT = 1
-sys.exit(script.main(sys.argv[2:]))
+# The script with one small model instead of the real ones, for a test that needs a process.
+WITH_TINY_MODEL = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+import get_model, test_get_model
+get_model.MODELS = (test_get_model.tiny_model(sys.argv[3]),)
+sys.exit(get_model.main(sys.argv[4:]))
 """
+
+
+def tiny_model(server):
+    """A model on a server; the first address of its prototxt is out of order."""
+    return KnownModel(
+        "tiny",
+        (
+            ModelFile(
+                "deploy.prototxt",
+                (f"{server}/gone", server + PROTOTXT_PATH),
+                f"sha256:{hashlib.sha256(PROTOTXT).hexdigest()}",
+                len(PROTOTXT),
+            ),
+            ModelFile(
+                "tiny.caffemodel",
+                (server + WEIGHTS_PATH,),
+                f"sha1:{hashlib.sha1(WEIGHTS).hexdigest()}",
+                len(WEIGHTS),
+            ),
+        ),
+        ("conv1",),
+        (104.0, 116.0, 122.0),
+        "for the tests",
+    )
 
 
 class Server(ThreadingHTTPServer):
@@ -95,22 +110,39 @@ def server():
     server.server_close()
 
 
-def environment():
-    return {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+@dataclass
+class Result:
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def run(*command, cwd):
-    return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=60
-    )
+@pytest.fixture
+def get_real(tmp_path, monkeypatch, capsys):
+    """A function that runs the command line in an empty directory, within this process."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    script = importlib.import_module("get_model")
+    monkeypatch.chdir(tmp_path)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+    def run(*arguments):
+        try:
+            status = script.main(list(arguments))
+        except SystemExit as end:  # argparse's
+            status = end.code
+        return Result(status, *capsys.readouterr())
+
+    return run
 
 
-def get_real(*arguments, cwd):
-    return run(SCRIPT, *arguments, cwd=cwd)
-
-
-def get_tiny(server, *arguments, cwd):
-    return run("-c", WITH_TINY_MODEL, server.url, *(arguments or ("tiny", "--base-url", server.url)), cwd=cwd)
+@pytest.fixture
+def get_tiny(server, get_real, monkeypatch):
+    """The same, with one small model instead of the real ones, and little patience."""
+    script = importlib.import_module("get_model")
+    monkeypatch.setattr(script, "MODELS", (tiny_model(server.url),))
+    monkeypatch.setattr(script, "TIMEOUT", 0.3)
+    return lambda *arguments: get_real(*(arguments or ("tiny", "--base-url", server.url)))
 
 
 def assert_one_line(result, status, *words):
@@ -128,8 +160,8 @@ def files_in(folder):
 WHOLE = {"deploy.prototxt": PROTOTXT, "tiny.caffemodel": WEIGHTS}
 
 
-def test_downloads_checks_and_says_how_to_dream(server, tmp_path):
-    result = get_tiny(server, cwd=tmp_path)
+def test_downloads_checks_and_says_how_to_dream(server, tmp_path, get_tiny):
+    result = get_tiny()
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert files_in(tmp_path / "models" / "tiny") == WHOLE
@@ -137,63 +169,65 @@ def test_downloads_checks_and_says_how_to_dream(server, tmp_path):
     assert "dreamer.py -i clip.mov -o Video.mp4 -t models/tiny" in result.stdout
 
 
-def test_keeps_what_is_there_and_asks_for_nothing(server, tmp_path):
-    assert get_tiny(server, cwd=tmp_path).returncode == 0
+def test_keeps_what_is_there_and_asks_for_nothing(server, get_tiny):
+    assert get_tiny().returncode == 0
     server.asked.clear()
-    result = get_tiny(server, cwd=tmp_path)
+    result = get_tiny()
     assert result.returncode == 0
     assert result.stdout.count("already there, its sum is right") == 2
     assert server.asked == []
 
 
-def test_directory(server, tmp_path):
-    result = get_tiny(server, "tiny", "--directory", "my nets", "--base-url", server.url + "/", cwd=tmp_path)
+def test_directory(server, tmp_path, get_tiny):
+    result = get_tiny("tiny", "--directory", "my nets", "--base-url", server.url + "/")
     assert result.returncode == 0
     assert files_in(tmp_path / "my nets" / "tiny") == WHOLE
     assert "-t 'my nets/tiny'" in result.stdout
 
 
-def test_tries_the_mirror(server, tmp_path):
-    result = get_tiny(server, "tiny", cwd=tmp_path)
+def test_tries_the_mirror(server, tmp_path, get_tiny):
+    result = get_tiny("tiny")
     assert result.returncode == 0
     assert "404" in result.stderr and "trying a mirror" in result.stderr
     assert files_in(tmp_path / "models" / "tiny") == WHOLE
 
 
-def test_wrong_sum(server, tmp_path):
+def test_wrong_sum(server, tmp_path, get_tiny):
     server.files[WEIGHTS_PATH] = WEIGHTS[:-1] + b"?"
-    assert_one_line(get_tiny(server, cwd=tmp_path), 1, "tiny.caffemodel", "its sum should be sha1:", "nothing was kept")
+    assert_one_line(get_tiny(), 1, "tiny.caffemodel", "its sum should be sha1:", "nothing was kept")
     assert files_in(tmp_path / "models" / "tiny") == {"deploy.prototxt": PROTOTXT}
 
 
-@pytest.mark.parametrize("halfway, words", [("break off", "broke off"), ("stall", "silent for 1 seconds")])
-def test_half_a_download_leaves_nothing_and_a_second_try_succeeds(server, tmp_path, halfway, words):
+@pytest.mark.parametrize("halfway, words", [("break off", "broke off"), ("stall", "silent for 0.3 seconds")])
+def test_half_a_download_leaves_nothing_and_a_second_try_succeeds(server, tmp_path, halfway, words, get_tiny):
     server.halfway = {WEIGHTS_PATH: halfway}
-    assert_one_line(get_tiny(server, cwd=tmp_path), 1, WEIGHTS_PATH, words)
+    assert_one_line(get_tiny(), 1, WEIGHTS_PATH, words)
     assert files_in(tmp_path / "models" / "tiny") == {"deploy.prototxt": PROTOTXT}
     server.halfway = {}
-    assert get_tiny(server, cwd=tmp_path).returncode == 0
+    assert get_tiny().returncode == 0
     assert files_in(tmp_path / "models" / "tiny") == WHOLE
 
 
-def test_not_found(server, tmp_path):
+def test_not_found(server, get_tiny):
     del server.files[WEIGHTS_PATH]
-    assert_one_line(get_tiny(server, cwd=tmp_path), 1, WEIGHTS_PATH, "404 Not Found")
+    assert_one_line(get_tiny(), 1, WEIGHTS_PATH, "404 Not Found")
 
 
-def test_no_network(server, tmp_path):
+def test_no_network(server, get_tiny):
     with socket.socket() as deaf:  # holds a port, but does not listen
         deaf.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{deaf.getsockname()[1]}"
-        result = get_tiny(server, "tiny", "--base-url", f"http://{address}", cwd=tmp_path)
+        result = get_tiny("tiny", "--base-url", f"http://{address}")
     assert_one_line(result, 1, f"no connection to {address}")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_interrupted(server, tmp_path):
     server.halfway = {WEIGHTS_PATH: "stall"}
-    command = [sys.executable, "-c", WITH_TINY_MODEL, server.url, "tiny", "--base-url", server.url]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    places = [SCRIPT.parent, Path(__file__).parent]
+    command = [sys.executable, "-c", WITH_TINY_MODEL, *places, server.url, "tiny", "--base-url", server.url]
+    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert server.half_sent.wait(30)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
@@ -201,32 +235,32 @@ def test_interrupted(server, tmp_path):
     assert files_in(tmp_path / "models" / "tiny") == {"deploy.prototxt": PROTOTXT}
 
 
-def test_a_changed_file_is_never_replaced(server, tmp_path):
+def test_a_changed_file_is_never_replaced(server, tmp_path, get_tiny):
     changed = tmp_path / "models" / "tiny" / "deploy.prototxt"
     changed.parent.mkdir(parents=True)
     changed.write_bytes(b"mine")
-    assert_one_line(get_tiny(server, cwd=tmp_path), 1, Path("models/tiny/deploy.prototxt"), "Delete or rename it")
+    assert_one_line(get_tiny(), 1, Path("models/tiny/deploy.prototxt"), "Delete or rename it")
     assert changed.read_bytes() == b"mine"
 
 
-def test_unwritable(server, tmp_path):
+def test_unwritable(server, tmp_path, get_tiny):
     (tmp_path / "models").write_bytes(b"a file, not a folder")
-    assert_one_line(get_tiny(server, cwd=tmp_path), 1, "cannot make the directory", "models")
+    assert_one_line(get_tiny(), 1, "cannot make the directory", "models")
 
 
-def test_without_a_published_sum_it_says_so(server, tmp_path):
+def test_without_a_published_sum_it_says_so(server, get_real):
     server.files = {
         f"/googlenet_places365/{name}": PROTOTXT for name in ("deploy.prototxt", "googlenet_places365.caffemodel")
     }
-    result = get_real("googlenet_places365", "--base-url", server.url, cwd=tmp_path)
+    result = get_real("googlenet_places365", "--base-url", server.url)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("could not be checked") == 2
     assert f"sha256:{hashlib.sha256(PROTOTXT).hexdigest()}" in result.stdout
 
 
-def test_by_hand(tmp_path):
+def test_by_hand(tmp_path, get_real):
     folder = tmp_path / "models" / "googlenet_places205"
-    result = get_real("googlenet_places205", cwd=tmp_path)
+    result = get_real("googlenet_places205")
     assert_one_line(
         result,
         1,
@@ -236,22 +270,22 @@ def test_by_hand(tmp_path):
     )
     for name in ("deploy.prototxt", "googlenet_places205.caffemodel"):
         (folder / name).write_bytes(PROTOTXT)
-    assert get_real("googlenet_places205", cwd=tmp_path).returncode == 0
+    assert get_real("googlenet_places205").returncode == 0
 
 
-def test_unknown_name_offers_the_nearest(tmp_path):
-    assert_one_line(get_real("googlnet", cwd=tmp_path), 2, "googlnet", "bvlc_googlenet")
+def test_unknown_name_offers_the_nearest(tmp_path, get_real):
+    assert_one_line(get_real("googlnet"), 2, "googlnet", "bvlc_googlenet")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_address_of_a_mirror_is_checked(tmp_path):
-    result = get_real("vgg16", "--base-url", "mirror.example", cwd=tmp_path)
+def test_address_of_a_mirror_is_checked(get_real):
+    result = get_real("vgg16", "--base-url", "mirror.example")
     assert result.returncode == 2
     assert "mirror.example is not an address" in result.stderr
 
 
-def test_list(tmp_path):
-    result = get_real("--list", cwd=tmp_path)
+def test_list_as_typed(tmp_path):
+    result = subprocess.run([sys.executable, SCRIPT, "--list"], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0
     for line, model in zip(result.stdout.splitlines(), MODELS, strict=True):
         assert line.startswith(model.name) and line.endswith(model.about)
