@@ -1,8 +1,9 @@
-"""What can go wrong, said once: every message tells what is wrong, where, and what to do."""
+"""The errors of a run. Every message says what is wrong, where, and what to do."""
 
+from collections.abc import Iterable
 from itertools import islice
 
-LONGEST_LIST = 5  # missing frames that a message names
+LONGEST_LIST = 5  # items that a message names
 
 
 class DreamError(Exception):
@@ -18,7 +19,7 @@ class UsageError(DreamError):
 
 
 class OutOfMemory(DreamError):
-    """A network could not get the memory that it needs. `memory.explain` tells what would do."""
+    """A network could not get the memory that it needs. `memory.predict.explain` says what would fit."""
 
 
 class ModelError(UsageError):
@@ -29,18 +30,18 @@ class PictureTooSmall(UsageError):
     """A picture is too small for a layer, or of a size that the layer does not take."""
 
 
-def is_out_of_memory(error):
-    """Whether an error says that memory does not suffice: ours, NumPy's, PyTorch's of any device, OpenCV's."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that there is not enough memory: ours, NumPy's, PyTorch's of any device, OpenCV's."""
     words = ("allocate memory", "Insufficient memory", "out of memory")
     return isinstance(error, (OutOfMemory, MemoryError)) or any(part in str(error) for part in words)
 
 
-def first_line(error):
-    """What an error says, in one line; its kind where it says nothing."""
+def first_line(error: BaseException) -> str:
+    """An error's message in one line; its type where it has none."""
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def some_of(items):
-    """Items as text, the first few of them."""
+def some_of(items: Iterable[object]) -> str:
+    """The first few items, as text."""
     shown = list(islice(items, LONGEST_LIST + 1))
     return ", ".join(map(str, shown[:LONGEST_LIST])) + (", …" if len(shown) > LONGEST_LIST else "")

@@ -1,20 +1,24 @@
-"""Every setting of a run: its default stands here and nowhere else, and so does its check.
+"""Every option of the command line, once: its names, default, range and help stand with the field that holds it.
 
-The command line reads the defaults from these classes. An instance that exists has been checked:
-the constructors raise `UsageError`.
+`dreamer.py` builds its parser from these classes, a render's manifest takes its entries from them, and their
+constructors raise `UsageError`, so an instance that exists has been checked. A new option is a new field here,
+made by `setting`.
 """
 
-import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass
 from enum import IntEnum
 from fractions import Fraction
 
 from deepdream.errors import UsageError
+from deepdream.settings import Setting, check, setting, settings_of
 
 CUSTOM_LOOP = "customloop"
 NO_AUDIO = "none"
 IMAGE_TYPES = {"jpg": (".jpg", ".jpeg"), "png": (".png",)}
+ENGINES = ("torch", "caffe")
+PRECISIONS = ("float32", "bfloat16")
 DEFAULT_FRAME_RATE = Fraction(25)
 
 
@@ -35,53 +39,136 @@ class DivideMode(IntEnum):
     SEAMLESS = 3
 
 
-def _check(holds, option, value, expected):
-    if not holds:
-        raise UsageError(f"{option} {value}: expected {expected}")
+# A dream that is to keep calm must inherit as much where it is still as where it moves.
+BLEND_STATIC = {FlowMode.OFF: 0.1, FlowMode.BLEND: 0.1, FlowMode.STABLE: 0.9}
 
 
-def _check_number(option, value, low, high=math.inf, low_included=True):
-    above = value >= low if low_included else value > low
-    floor = f"at least {low:g}" if low_included else f"greater than {low:g}"
-    span = floor if high == math.inf else f"{low:g} to {high:g}"
-    # Not isfinite: it fails for whole numbers beyond the range of float. Comparing is False for nan.
-    _check(above and value <= high and value < math.inf, option, value, f"a number, {span}")
+def parse_frame_rate(text: str) -> Fraction:
+    """`Fraction` of ``24``, ``29.97`` or ``30000/1001``. 29.97 stays 2997/100: what was said is meant."""
+    if not re.fullmatch(r"\d+(\.\d+)?|\d+/\d+", text.strip()):
+        raise UsageError(f"--framerate {text}: expected a number such as 24, 29.97 or 30000/1001")
+    try:
+        return Fraction(text.strip())
+    except ZeroDivisionError:
+        raise UsageError(f"--framerate {text}: the denominator is zero") from None
+    except ValueError:  # thousands of digits
+        raise UsageError("--framerate: the number is too long") from None
+
+
+def parse_image_type(text: str) -> str:
+    """``"jpg"`` or ``"png"`` from the ending of a picture's name."""
+    for image_type, endings in IMAGE_TYPES.items():
+        if f".{text.lower()}" in endings:
+            return image_type
+    raise UsageError(f"--image_type {text}: expected jpg or png")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to do, and how much to say meanwhile. ``image_type``: ``"jpg"``, ``"png"`` or None for the type found."""
+
+    input: str = setting(
+        "", "-i", "--input", metavar="PATH", default_text=None,
+        help="directory of frames, or a video to extract or dream",
+    )  # fmt: skip
+    output: str = setting(
+        "", "-o", "--output", metavar="PATH", default_text=None, help="directory of frames, or the video to make"
+    )
+    extract: int = setting(
+        0, "-e", "--extract", choices=(0, 1), nargs="?", const=1, help="extract the frames of a video"
+    )
+    create: int = setting(0, "-c", "--create", choices=(0, 1), nargs="?", const=1, help="create a video from frames")
+    image_type: str | None = setting(
+        None, "-it", "--image_type", metavar="jpg/png", type=parse_image_type,
+        help="which frames to read and which kind to write",
+        default_text="the type found; png where frames are extracted",
+    )  # fmt: skip
+    overwrite: bool = setting(
+        False,
+        "--overwrite",
+        action="store_true",
+        default_text=None,
+        help="start afresh where another render or video is",
+    )
+    list_layers: bool = setting(
+        False, "--list-layers", action="store_true", default_text=None,
+        help="print the network's layers and shapes, then exit",
+    )  # fmt: skip
+    verbose: int = setting(
+        1, "-v", "--verbose", choices=(0, 1, 2, 3),
+        help="0 errors only, 1 progress and summary, 2 a line a frame and an iteration, 3 a live picture too",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network and what runs it; see `deepdream.networks.load_network`."""
+
+    model_path: str | None = setting(
+        None, "-t", "--model_path", metavar="DIR",
+        help="directory of a Caffe model: a deploy.prototxt and a .caffemodel",
+        default_text="bvlc_googlenet in $CAFFE_ROOT/models, ../caffe/models or models; "
+        "else the embedded EfficientNet-Lite0",
+    )  # fmt: skip
+    model_name: str | None = setting(
+        None, "-m", "--model_name", metavar="NAME", default_text="the only one",
+        help="its caffemodel, with or without the ending",
+    )  # fmt: skip
+    engine: str = setting(ENGINES[0], "--engine", choices=ENGINES, help="what runs the network")
+    precision: str = setting(
+        PRECISIONS[0], "--precision", choices=PRECISIONS,
+        help="in what the convolutions compute; bfloat16 is faster and rounds more",
+    )  # fmt: skip
+    gpu: int | None = setting(
+        None, "-gpu", "--gpu", type=int, choices=(0, 1), default_text="1 where there is a GPU", help="0 CPU, 1 GPU"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
 class DreamOptions:
     """How one picture is dreamed, and how a frame starts from the one before.
 
-    ``octaves`` pictures, each ``octave_scale`` (> 1) times smaller than the one before, each given
-    ``iterations`` ascent steps of ``step_size`` grey levels (mean over the picture) under random
-    shifts of up to ``jitter`` pixels, drawn from ``seed``. ``zoom`` enlarges what a frame inherits;
-    ``preview`` is the width in pixels at which to dream (0: the frames' own).
+    ``octaves`` pictures, each ``octave_scale`` times smaller than the one before, each given ``iterations`` ascent
+    steps of ``step_size`` grey levels (mean over the picture) under random shifts of up to ``jitter`` pixels, drawn
+    from ``seed``. ``zoom`` enlarges what a frame inherits; ``preview`` is the width in pixels at which to dream
+    (0: the frames' own). ``layers``: names, one a frame, in turn.
     """
 
-    octaves: int = 4
-    octave_scale: float = 1.4
-    iterations: int = 10
-    step_size: float = 1.5
-    jitter: int = 32
-    zoom: float = 1.0
-    preview: int = 0
-    layers: tuple = (CUSTOM_LOOP,)
-    seed: int = 0
+    layers: tuple[str, ...] = setting(
+        (CUSTOM_LOOP,), "-l", "--layers", metavar="LAYER", nargs="+", type=str,
+        help=f"layers, one a frame, in turn; {CUSTOM_LOOP} is the model's own loop",
+    )  # fmt: skip
+    octaves: int = setting(4, "-oct", "--octaves", metavar="N", low=1, high=64, help="number of octaves")
+    octave_scale: float = setting(
+        1.4, "-octs", "--octavescale", metavar="X", low=1, low_included=False, help="ratio between octaves"
+    )
+    iterations: int = setting(10, "-itr", "--iterations", metavar="N", low=0, high=100_000, help="steps an octave")
+    step_size: float = setting(
+        1.5, "-s", "--stepsize", metavar="X", low=0, high=255, help="mean change of a step in grey levels"
+    )
+    jitter: int = setting(
+        32, "-j", "--jitter", metavar="N", low=0, high=100_000, help="random shift of each step in pixels"
+    )
+    zoom: float = setting(
+        1.0, "-z", "--zoom", metavar="X", low=1, high=100,
+        help="enlarge what a frame inherits about the centre; 1 is not at all",
+    )  # fmt: skip
+    preview: int = setting(
+        0, "-p", "--preview", metavar="WIDTH", low=0, high=32_768,
+        help="dream at this width, height in proportion; 0 is full size",
+    )  # fmt: skip
+    seed: int = setting(0, "--seed", metavar="N", low=0, help="seed of the jitter")
 
-    def __post_init__(self):
-        _check_number("--octaves", self.octaves, 1, 64)
-        _check_number("--octavescale", self.octave_scale, 1, low_included=False)
-        _check_number("--iterations", self.iterations, 0, 100_000)
-        _check_number("--stepsize", self.step_size, 0, 255)
-        _check_number("--jitter", self.jitter, 0, 100_000)
-        _check_number("--zoom", self.zoom, 1, 100)
-        _check_number("--preview", self.preview, 0, 32_768)
-        _check_number("--seed", self.seed, 0)
-        _check(self.layers and all(self.layers), "--layers", " ".join(self.layers), "layer names")
-
-
-# A dream that is to keep calm must inherit as much where it is still as where it moves.
-BLEND_STATIC = {FlowMode.OFF: 0.1, FlowMode.BLEND: 0.1, FlowMode.STABLE: 0.9}
+    def __post_init__(self) -> None:
+        check(self)
+        if not (self.layers and all(self.layers)):
+            raise UsageError(f"--layers {' '.join(self.layers)}: expected layer names")
 
 
 @dataclass(frozen=True)
@@ -90,49 +177,47 @@ class FlowOptions:
 
     ``threshold``: motion threshold on the flow's magnitude scaled to 0..255 over the frame.
     ``blend_flow`` and ``blend_static``: shares (0..1) inherited where it moves and where it is still. None for
-    the latter means the mode's own, one of `BLEND_STATIC`.
+    the latter means the mode's own, one of `BLEND_STATIC`, which takes its place.
     """
 
-    mode: FlowMode = FlowMode.OFF
-    threshold: float = 6.0
-    blend_flow: float = 0.9
-    blend_static: float | None = None
+    mode: FlowMode = setting(
+        FlowMode.OFF, "-flow", "--flow", metavar="0-2",
+        choices=[int(mode) for mode in FlowMode], nargs="?", const=int(FlowMode.BLEND),
+        help="0 off, 1 blend along the optical flow, 2 stabilised: the calmest",
+    )  # fmt: skip
+    threshold: float = setting(
+        6.0, "-flowthresh", "--flowthresh", metavar="X", low=0, high=255,
+        help="what counts as moving, where 255 is the fastest motion in the frame",
+    )  # fmt: skip
+    blend_flow: float = setting(
+        0.9, "-bm", "--blendflow", metavar="X", low=0, high=1, help="share inherited where the picture moves"
+    )
+    blend_static: float = setting(  # type: ignore[assignment]  # None until it is checked
+        None, "-bs", "--blendstatic", metavar="X", low=0, high=1, type=float,
+        help="share inherited where it is still",
+        default_text=f"{BLEND_STATIC[FlowMode.OFF]}; with -flow {FlowMode.STABLE:d} {BLEND_STATIC[FlowMode.STABLE]}",
+    )  # fmt: skip
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        check(self)
         if self.blend_static is None:
             object.__setattr__(self, "blend_static", BLEND_STATIC[self.mode])  # the class is frozen
-        _check_number("--flowthresh", self.threshold, 0, 255)
-        _check_number("--blendflow", self.blend_flow, 0, 1)
-        _check_number("--blendstatic", self.blend_static, 0, 1)
 
 
 @dataclass(frozen=True)
 class DivideOptions:
     """How large frames are divided: ``max_width`` and ``max_height`` of a tile in pixels."""
 
-    mode: DivideMode = DivideMode.OFF
-    max_width: int = 1500
-    max_height: int = 1500
+    mode: DivideMode = setting(
+        DivideMode.OFF, "-d", "--divide", metavar="0-3", choices=[int(mode) for mode in DivideMode],
+        help="0 off, 1 tiles of at most maxWidth x maxHeight, 2 two by two where wider than maxWidth, 3 tiles "
+        "without seams",
+    )  # fmt: skip
+    max_width: int = setting(1500, "-mw", "--maxWidth", metavar="N", low=1, help="largest width of a tile in pixels")
+    max_height: int = setting(1500, "-mh", "--maxHeight", metavar="N", low=1, help="largest height of a tile in pixels")
 
-    def __post_init__(self):
-        _check_number("--maxWidth", self.max_width, 1)
-        _check_number("--maxHeight", self.max_height, 1)
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """How a video is made.
-
-    ``frame_rate``: a `Fraction`, or None for that of the source video, else `DEFAULT_FRAME_RATE`.
-    ``audio``: a file, ``"none"``, or None for the source video's own sound.
-    """
-
-    frame_rate: Fraction | None = None
-    audio: str | None = None
-
-    def __post_init__(self):
-        if self.frame_rate is not None:
-            _check(Fraction(1, 1000) <= self.frame_rate <= 1000, "--framerate", self.frame_rate, "0.001 to 1000")
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -145,17 +230,70 @@ class RenderOptions:
     dream: DreamOptions = DreamOptions()
     flow: FlowOptions = FlowOptions()
     divide: DivideOptions = DivideOptions()
-    guide: str | None = None
+    guide: str | None = setting(
+        None, "-g", "--guide", metavar="IMAGE", default_text="none",
+        help="guide image: a path, or a name inside the input directory",
+    )  # fmt: skip
     image_type: str | None = None
 
 
-def parse_frame_rate(text):
-    """`Fraction` of ``24``, ``29.97`` or ``30000/1001``. 29.97 stays 2997/100: what was said is meant."""
-    if not re.fullmatch(r"\d+(\.\d+)?|\d+/\d+", text.strip()):
-        raise UsageError(f"--framerate {text}: expected a number such as 24, 29.97 or 30000/1001")
-    try:
-        return Fraction(text.strip())
-    except ZeroDivisionError:
-        raise UsageError(f"--framerate {text}: the part below the line is zero") from None
-    except ValueError:  # thousands of digits
-        raise UsageError("--framerate: the number is too long") from None
+@dataclass(frozen=True)
+class VideoOptions:
+    """How a video is made.
+
+    ``frame_rate``: a `Fraction`, or None for that of the source video, else `DEFAULT_FRAME_RATE`.
+    ``audio``: a file, ``"none"``, or None for the source video's own sound.
+    """
+
+    frame_rate: Fraction | None = setting(
+        None, "-f", "--framerate", metavar="RATE", type=parse_frame_rate, low=Fraction(1, 1000), high=1000,
+        help="frame rate, such as 24, 29.97 or 30000/1001",
+        default_text=f"that of the source video, else {DEFAULT_FRAME_RATE}",
+    )  # fmt: skip
+    audio: str | None = setting(
+        None, "--audio", metavar="FILE/none", help=f"sound track, or {NO_AUDIO}",
+        default_text="the source video's own, at its own rate",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A parsed command line; ``given``: the long names of the options that stand in it."""
+
+    run: RunOptions = RunOptions()
+    network: NetworkOptions = NetworkOptions()
+    render: RenderOptions = RenderOptions()
+    video: VideoOptions = VideoOptions()
+    given: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Options that stand together in ``--help``, and the modes in which they mean something."""
+
+    title: str
+    kinds: tuple[type, ...]
+    modes: tuple[str, ...]
+
+
+GROUPS = (
+    Group("what to do", (RunOptions,), ("extract", "dream", "create")),
+    Group("the network", (NetworkOptions,), ("dream",)),
+    Group("the dream", (DreamOptions, RenderOptions), ("dream",)),
+    Group("from frame to frame (optical flow)", (FlowOptions,), ("dream",)),
+    Group("dividing large frames", (DivideOptions,), ("dream",)),
+    Group("the video", (VideoOptions,), ("create",)),
+)
+
+
+def settings_in(group: Group) -> Iterator[Setting]:
+    """Each `Setting` of a group."""
+    return (known for kind in group.kinds for _, known in settings_of(kind))
+
+
+SETTINGS = tuple(known for group in GROUPS for known in settings_in(group))
+# What renders did before there was an option, for manifests that do not name it.
+HISTORIC = {known.name: known.historic for known in SETTINGS if known.historic is not MISSING}

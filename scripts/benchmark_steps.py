@@ -22,10 +22,11 @@ import torch
 import torch.nn.functional as F
 
 from deepdream.errors import DreamError, ModelError
-from deepdream.networks import PRECISIONS, load_network
+from deepdream.networks import load_network
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.default import default_model_files
 from deepdream.networks.torch.layers import Weights, convolution_parameters
+from deepdream.options import PRECISIONS
 from deepdream.picture import objectives
 
 PEER = Path(__file__).with_name("benchmark_peer.py")

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from deepdream.errors import DreamError, ModelError, PictureTooSmall
-from deepdream.networks import ENGINES, load_network
+from deepdream.networks import load_network
 from deepdream.networks.caffe.network import CaffeNetwork
 from deepdream.networks.caffemodel import parse_prototxt
-from deepdream.options import DivideOptions, DreamOptions
+from deepdream.options import ENGINES, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
 from tests import caffe_nets as nets
 from tests import parity

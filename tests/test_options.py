@@ -1,22 +1,26 @@
-"""Defaults and ranges, each in its one place."""
+"""Defaults, ranges, help and the manifest's entries, each from its one place."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, dataclass
 from fractions import Fraction
 
 import pytest
 
+import dreamer
 from deepdream.errors import UsageError
 from deepdream.options import (
     CUSTOM_LOOP,
+    SETTINGS,
     DivideMode,
     DivideOptions,
     DreamOptions,
     FlowMode,
     FlowOptions,
+    NetworkOptions,
     RenderOptions,
     VideoOptions,
     parse_frame_rate,
 )
+from deepdream.settings import manifest_entries, options_from, setting, settings_of
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -50,6 +54,9 @@ def test_the_defaults_are_the_documented_ones():
         (FlowOptions, "blend_static", "--blendstatic", (-0.1, 1.1, NAN), (0.0, 1.0)),
         (DivideOptions, "max_width", "--maxWidth", (0, -5), (1, 4000)),
         (DivideOptions, "max_height", "--maxHeight", (0, -5), (1, 4000)),
+        (FlowOptions, "mode", "--flow", (3, -1), (0, FlowMode.STABLE)),
+        (DivideOptions, "mode", "--divide", (4, -1), (0, DivideMode.SEAMLESS)),
+        (NetworkOptions, "engine", "--engine", ("jax",), ("caffe",)),
         (VideoOptions, "frame_rate", "--framerate", (Fraction(0), Fraction(1001)), (Fraction(1, 2), Fraction(1000))),
     ],
 )
@@ -59,6 +66,72 @@ def test_a_value_outside_the_range_is_refused_by_the_name_of_its_option(kind, fi
     for value in refused:
         with pytest.raises(UsageError, match=option):
             kind(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "option, values",
+    {
+        "--octaves": ("0", "65", "9" * 400, "two"), "--octavescale": ("inf", "nan", "1"),
+        "--iterations": ("1000000000", "1e9", "-1"), "--stepsize": ("nan", "1e300", "-1"),
+        "--jitter": ("9" * 400, "-1"), "--zoom": ("nan", "0.5"), "--preview": ("1000000", "-5"), "--seed": ("-1",),
+        "--flowthresh": ("256",), "--blendflow": ("-0.1", "1.5"), "--blendstatic": ("inf",), "--maxWidth": ("0",),
+        "--maxHeight": ("-9",), "--flow": ("9", "1.5"), "--divide": ("-1",), "--gpu": ("2",), "--verbose": ("4",),
+        "--framerate": ("1" * 5000, "0.0000001", "-1", "0/0", "fast"), "--image_type": ("gif",), "--engine": ("jax",),
+        "--precision": ("float16",),
+    }.items(),
+)  # fmt: skip
+def test_a_value_typed_outside_the_range_is_refused_by_the_name_of_its_option(option, values):
+    for value in values:
+        with pytest.raises(UsageError, match=option):
+            dreamer.parse([option, value])
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("--octaves 0", "--octaves 0: expected a number, 1 to 64"),
+        ("--octavescale 1", "--octavescale 1.0: expected a number, greater than 1"),
+        ("--seed -1", "--seed -1: expected a number, at least 0"),
+        ("--framerate 5000", "--framerate 5000: expected a number, 0.001 to 1000"),
+        ("-it gif", "--image_type gif: expected jpg or png"),
+    ],
+)
+def test_a_refusal_tells_the_range(words, said):
+    with pytest.raises(UsageError) as refusal:
+        dreamer.parse(words.split())
+    assert str(refusal.value) == said
+
+
+def test_help_tells_the_range_that_is_checked():
+    helps = {known.name: known.help for known in SETTINGS}
+    assert helps["--octaves"] == "number of octaves (1 to 64; default: 4)"
+    assert helps["--octavescale"] == "ratio between octaves (greater than 1; default: 1.4)"
+    assert helps["--seed"] == "seed of the jitter (at least 0; default: 0)"
+    assert helps["--blendstatic"].endswith("(0 to 1; default: 0.1; with -flow 2 0.9)")
+    assert helps["--flow"].endswith("(default: 0)") and helps["--layers"].endswith("(default: customloop)")
+
+
+def test_the_manifests_entries_are_those_of_renders_begun_before():
+    options = RenderOptions(DreamOptions(seed=7), FlowOptions(FlowMode.STABLE), DivideOptions(DivideMode.HALVES))
+    parts = (options.dream, options.flow, options.divide)
+    assert [pair for part in parts for pair in manifest_entries(part).items()] == [
+        ("--layers", ["customloop"]), ("--octaves", 4), ("--octavescale", 1.4), ("--iterations", 10),
+        ("--stepsize", 1.5), ("--jitter", 32), ("--zoom", 1.0), ("--preview", 0), ("--seed", 7),
+        ("--flow", 2), ("--flowthresh", 6.0), ("--blendflow", 0.9), ("--blendstatic", 0.9),
+        ("--divide", 2), ("--maxWidth", 1500), ("--maxHeight", 1500),
+    ]  # fmt: skip
+
+
+def test_a_new_option_is_a_field_alone():
+    @dataclass(frozen=True)
+    class New:
+        smooth: float = setting(0.5, "--smooth", low=0, high=2, historic=0, help="smoothing")
+
+    ((field, known),) = settings_of(New)
+    assert (field, known.destination, known.historic) == ("smooth", "smooth", 0)
+    assert known.help == "smoothing (0 to 2; default: 0.5)" and known.argument == {"type": float}
+    assert options_from(New, {"smooth": None}) == New(0.5) and options_from(New, {"smooth": 2.0}) == New(2.0)
+    assert manifest_entries(New(1.5)) == {"--smooth": 1.5}
 
 
 def test_checked_options_stay_as_they_are():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from test_command_line import environment, frames, run  # noqa: F401
 
-from deepdream.networks import PRECISIONS, load_network
+from deepdream.networks import load_network
 from deepdream.networks.torch.network import TorchNetwork
-from deepdream.options import DivideOptions, DreamOptions
+from deepdream.options import PRECISIONS, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
 
 LAYER = "block_9/output"

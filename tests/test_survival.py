@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -325,15 +326,8 @@ def test_a_frame_of_one_pixel_is_too_small(place, capsys):
         ("-i clip.mp4 -o mine.mp4", "was not made here"),
         ("-i png -o mine.mp4", "create the video with -c 1"),
         ("-i png -o guide.png", "guide.png"),
-        *((f"-i png -o Output {option} {value}", option.strip("-")) for option, values in {
-            "--octaves": ("65", "9" * 400), "--octavescale": ("inf", "1"), "--iterations": ("1000000000", "1e9", "-1"),
-            "--stepsize": ("nan", "1e300"), "--jitter": ("9" * 400, "-1"), "--zoom": ("nan", "0.5"),
-            "--preview": ("1000000", "-5"), "--seed": ("-1",), "--flowthresh": ("256",), "--blendflow": ("-0.1",),
-            "--blendstatic": ("inf",), "--maxWidth": ("0",), "--maxHeight": ("-9",), "--flow": ("9",),
-            "--divide": ("-1",), "--gpu": ("2",), "--verbose": ("4",), "--framerate": ("1" * 5000, "0.0000001", "-1"),
-        }.items() for value in values),
     ],
-)  # fmt: skip
+)
 def test_mistakes_stop_before_any_work(place, capsys, words, said):
     Path("mine.mp4").write_bytes(b"mine")
     before = sorted(place.rglob("*"))
@@ -459,13 +453,9 @@ def test_damaged_models_end_in_an_error_of_ours():
 ), max_size=8))  # fmt: skip
 @settings(deadline=None, max_examples=300)
 def test_whatever_is_typed_ends_in_options_or_in_an_error_of_ours(words):
-    words = [word for word in words if word not in ("-h", "--help")]
-    parser = dreamer.build_parser()
-    try:
-        given = dreamer.Given(parser.parse_args(dreamer._join_paths(words, parser)))
-        given.render(), given.video()
-    except UsageError:
-        pass
+    words = [word for word in words if word not in ("-h", "--help", "--version")]
+    with suppress(UsageError):
+        dreamer.parse(words)
 
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20)

@@ -4,7 +4,7 @@
 a user gives into the names of its layers.
 """
 
-from deepdream.networks.load import ENGINES, PRECISIONS, load_network
+from deepdream.networks.load import load_network
 from deepdream.networks.names import resolve_layers
 
-__all__ = ["ENGINES", "PRECISIONS", "load_network", "resolve_layers"]
+__all__ = ["load_network", "resolve_layers"]

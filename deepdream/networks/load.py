@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepdream.networks.find import ModelFiles, find_model
+from deepdream.options import ENGINES, PRECISIONS
 
 if TYPE_CHECKING:  # these take seconds to load, and --help needs none of them
     import torch
@@ -13,8 +14,6 @@ if TYPE_CHECKING:  # these take seconds to load, and --help needs none of them
     from deepdream.networks.caffemodel import Model
     from deepdream.networks.network import Network
 
-ENGINES = ("torch", "caffe")
-PRECISIONS = ("float32", "bfloat16")
 _FEATURES = ("Concat", "Eltwise")  # the layers in which a block of a modern net ends
 OnMessage = Callable[[str], object]
 

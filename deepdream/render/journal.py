@@ -14,6 +14,7 @@ from pathlib import Path
 from deepdream.errors import UsageError
 from deepdream.files.atomic import lock_directory, make_directory, write_errors, write_whole
 from deepdream.files.frames import PREVIEW_NAME
+from deepdream.options import HISTORIC
 
 MANIFEST_NAME = "render.json"
 JOURNAL_NAME = "frames.jsonl"
@@ -130,6 +131,7 @@ class Journal:
                 f"{self._directory} holds frames, and no {MANIFEST_NAME} says how they were made; "
                 "choose another output, or --overwrite it"
             )
+        there = {**HISTORIC, **there}
         changed = [key for key in settings if settings[key] != there.get(key)]
         if changed:
             differing = "; ".join(f"{key} is {settings[key]}, was {there.get(key)}" for key in changed)

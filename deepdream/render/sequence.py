@@ -18,6 +18,7 @@ from deepdream.motion.inheritance import Inheritance, Motion, inherit, inherits,
 from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
 from deepdream.picture import ascent, objectives
 from deepdream.render.journal import Journal, file_sum
+from deepdream.settings import manifest_entries
 
 GUIDE_SIZE = (224, 224)
 
@@ -235,28 +236,15 @@ def _preview_size(size, preview):
 
 def _settings(frames, network, layers, options):
     """What two runs must share to make the same bytes, as plain data for the manifest, by option."""
-    dream, flow, divide = options.dream, options.flow, options.divide
     return {
         "--input": str(frames.path.resolve()),
         "--image_type": frames.image_type,
         "network": network.digest,
         "--gpu": network.device.type,  # rounds otherwise, so frames of both would not be those of one run
         "--precision": network.precision,
-        "--layers": list(layers),
-        "--octaves": dream.octaves,
-        "--octavescale": dream.octave_scale,
-        "--iterations": dream.iterations,
-        "--stepsize": dream.step_size,
-        "--jitter": dream.jitter,
-        "--zoom": dream.zoom,
-        "--preview": dream.preview,
-        "--seed": dream.seed,
+        **manifest_entries(options.dream),
+        "--layers": list(layers),  # as the network calls them
         "--guide": options.guide and f"{Path(options.guide).resolve()} ({file_sum(options.guide)})",
-        "--flow": int(flow.mode),
-        "--flowthresh": flow.threshold,
-        "--blendflow": flow.blend_flow,
-        "--blendstatic": flow.blend_static,
-        "--divide": int(divide.mode),
-        "--maxWidth": divide.max_width,
-        "--maxHeight": divide.max_height,
+        **manifest_entries(options.flow),
+        **manifest_entries(options.divide),
     }

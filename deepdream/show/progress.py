@@ -3,64 +3,117 @@
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from tqdm import tqdm
+
+    from deepdream.picture.ascent import StepReport
+    from deepdream.render.sequence import FrameReport
 
 LIVE_PICTURE_SECONDS = 0.5
+BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
+BAR_DELAY = 1e-3  # seconds: enough for tqdm to show no bar before there is progress
 
 
 class Screen:
-    """What the user sees while it runs, by the level of -v. All of it goes to standard error."""
+    """What the user sees while it runs, by the level of -v."""
 
-    def __init__(self, level):
+    def __init__(self, level: int) -> None:
         self.level = level
-        self._bar = None
+        self._bar: tqdm | None = None
 
-    def tell(self, line):
-        """A line for the user, above the bar."""
-        if self.level < 1:
-            return
-        if self._bar is None:
-            print(one_line(line), file=sys.stderr)
-        else:
-            self._bar.write(one_line(line), file=sys.stderr)
+    def tell(self, *lines: str) -> None:
+        """Lines for the user, above the bar."""
+        for line in map(one_line, lines if self.level >= 1 else ()):
+            if self._bar is None:
+                print(line, file=sys.stderr)
+            else:
+                self._bar.write(line, file=sys.stderr)
 
-    def detail(self, line):
+    def detail(self, line: str) -> None:
         """A line that only -v 2 shows."""
         if self.level >= 2:
             self.tell(line)
 
     @contextmanager
-    def bar(self, total, what):
-        """A progress bar with the time that is left."""
+    def bar(self, total: int | None, what: str) -> "Iterator[tqdm]":
+        """A progress bar with the time that is left; it appears with the first progress."""
         from tqdm import tqdm
 
-        layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
-        with tqdm(total=total, desc=what, bar_format=layout, disable=self.level < 1, file=sys.stderr) as self._bar:
+        off = self.level < 1
+        with tqdm(
+            total=total, desc=what, bar_format=BAR_FORMAT, disable=off, delay=BAR_DELAY, file=sys.stderr
+        ) as self._bar:
             yield self._bar
         self._bar = None
 
     @contextmanager
-    def counter(self, what):
+    def counter(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A bar over frames, as a function of (done, total)."""
         with self.bar(None, what) as bar:
 
-            def on_progress(done, total):
+            def on_progress(done: int, total: int) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
             yield on_progress
 
+    @contextmanager
+    def dream(self, work: int, count: int, preview: Path) -> "Iterator[DreamProgress]":
+        """The progress of a render of ``count`` frames; ``work`` in pixels times iterations, as reports count it.
+
+        ``preview``: the file of the live picture, which -v 3 shows.
+        """
+        with self.bar(work, "dream") as bar:
+            yield DreamProgress(self, bar, count, LivePicture(preview) if self.level >= 3 else None)
+
+
+class DreamProgress:
+    """Shows the reports of a render: the bar, the lines of -v 2 and the live picture."""
+
+    def __init__(self, screen: Screen, bar: "tqdm", count: int, live: "LivePicture | None") -> None:
+        self._screen = screen
+        self._bar = bar
+        self._count = count
+        self._live = live
+
+    def on_step(self, number: int, report: "StepReport") -> None:
+        """A step of frame ``number`` (from 0) is done."""
+        frame = f"frame {number + 1}/{self._count}"
+        self._bar.set_postfix_str(f"{frame}, octave {report.octave}/{report.octaves}", refresh=False)
+        self._bar.update(report.pixels)
+        if self._screen.level >= 2:  # the mean takes time
+            height, width = report.size
+            self._screen.detail(
+                f"frame {number + 1} octave {report.octave} ({width}x{height}) "
+                f"iteration {report.iteration}: mean gradient {report.strength():.4g}"
+            )
+        if self._live:
+            self._live.show(report)
+
+    def on_frame(self, report: "FrameReport") -> None:
+        """A frame is saved."""
+        frame = f"frame {report.number + 1}/{self._count}"
+        if report.is_cut:
+            self._screen.detail(f"{frame}: scene cut, nothing inherited")
+        self._screen.detail(f"{frame}: {report.layer}, {report.seconds:.1f} s, {report.path}")
+
 
 class LivePicture:
     """The picture as it grows: in a window where there is a display, else rewritten in place in a file."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._shown = 0.0
         self._window = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
-    def show(self, report):
-        """Show the picture of an `ascent.StepReport`, at most twice a second."""
+    def show(self, report: "StepReport") -> None:
+        """Show the picture of a `StepReport`, at most twice a second."""
         if time.monotonic() - self._shown < LIVE_PICTURE_SECONDS:
             return
         picture = report.picture()
@@ -72,7 +125,7 @@ class LivePicture:
         self._shown = time.monotonic()
 
     @staticmethod
-    def _show_window(picture):
+    def _show_window(picture: "np.ndarray") -> bool:
         import cv2
 
         try:
@@ -83,6 +136,6 @@ class LivePicture:
         return True
 
 
-def one_line(text):
+def one_line(text: object) -> str:
     """``text`` without line breaks and control characters, which names of files and layers may hold."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))

@@ -1,0 +1,144 @@
+"""An option as a dataclass field: `setting` makes one, and all that is known of it travels in the field's metadata.
+
+From there come the command line's parser, the checks of values and the entries of a render's manifest.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from enum import Enum
+from fractions import Fraction
+from typing import Any, TypeVar
+
+from deepdream.errors import UsageError
+
+_METADATA_KEY = "setting"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the command line and the manifest know of an option. `setting` says what the fields mean."""
+
+    names: tuple[str, ...]
+    default: object
+    about: str
+    default_text: str | None
+    low: float | Fraction | None
+    high: float
+    low_included: bool
+    historic: object
+    argument: dict[str, Any]  # for argparse's add_argument
+
+    @property
+    def name(self) -> str:
+        """The long name: in messages, and the manifest's key."""
+        return self.names[-1]
+
+    @property
+    def destination(self) -> str:
+        """The name of its value among the parsed arguments."""
+        return self.name.lstrip("-").replace("-", "_")
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether its value is any text, such as a path."""
+        return self.argument.get("type") is str and not {"choices", "nargs"} & self.argument.keys()
+
+    @property
+    def range(self) -> str:
+        """The numbers that it takes, in words."""
+        if self.low is None:
+            return ""
+        low = f"{float(self.low):g}"
+        if self.high < math.inf:
+            return f"{low} to {self.high:g}"
+        return f"at least {low}" if self.low_included else f"greater than {low}"
+
+    @property
+    def help(self) -> str:
+        """The line of ``--help``: what it is, its range and its default."""
+        notes = [self.range] if self.low is not None else []
+        if self.default_text is not None:
+            notes.append(f"default: {self.default_text}")
+        return f"{self.about} ({'; '.join(notes)})" if notes else self.about
+
+    def check(self, value: Any) -> None:
+        """Raise `UsageError` for a value that is out of range or none of the choices."""
+        choices = self.argument.get("choices")
+        if choices and value is not None and value not in choices:
+            raise UsageError(f"{self.name} {value}: expected one of {', '.join(map(str, choices))}")
+        if self.low is None or value is None:
+            return
+        above = value >= self.low if self.low_included else value > self.low
+        # Not isfinite: it fails for whole numbers beyond the range of float. Comparing is False for nan.
+        if not (above and value <= self.high and value < math.inf):
+            raise UsageError(f"{self.name} {value}: expected a number, {self.range}")
+
+
+def setting(
+    default: T,
+    *names: str,
+    help: str,
+    default_text: str | None = "",
+    low: float | Fraction | None = None,
+    high: float = math.inf,
+    low_included: bool = True,
+    historic: object = MISSING,
+    **argument: Any,
+) -> T:
+    """A dataclass field that is an option of the command line.
+
+    ``names``: as typed, the long one last. ``help``: what it is; the range is added, and the default in the words of
+    ``default_text`` (None: not at all; else the default itself). ``low`` and ``high``: the range of a number,
+    inclusive but for ``low`` without ``low_included``. ``historic``: what renders did before there was this option,
+    so that those begun then go on; for options younger than render.json. ``argument``: more for argparse's
+    add_argument; ``type`` is that of the default if it is not given, and text for None.
+    """
+    if argument.get("action") is None:
+        argument.setdefault("type", str if default is None else int if isinstance(default, Enum) else type(default))
+    text = _show(default) if default_text == "" else default_text
+    metadata = Setting(names, default, help, text, low, high, low_included, historic, argument)
+    return field(default=default, metadata={_METADATA_KEY: metadata})
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings_of(kind: Any) -> Iterator[tuple[str, Setting]]:
+    """(name of the field, `Setting`) of each option that an option class or an instance of one holds."""
+    return ((each.name, each.metadata[_METADATA_KEY]) for each in fields(kind) if _METADATA_KEY in each.metadata)
+
+
+def check(options: Any) -> None:
+    """Raise `UsageError` for the first option of an instance that is out of range."""
+    for name, known in settings_of(options):
+        known.check(getattr(options, name))
+
+
+def options_from(kind: Callable[..., T], values: Mapping[str, Any], **more: Any) -> T:
+    """An option class from parsed values by their destinations; None keeps the default. ``more``: its other fields."""
+    given = {}
+    for name, known in settings_of(kind):
+        value = values[known.destination]
+        if isinstance(known.default, Enum) and value is not None:
+            value = type(known.default)(value)
+        if value is not None:
+            given[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**given, **more)
+
+
+def manifest_entries(options: Any) -> dict[str, object]:
+    """The options of an instance by their long names, as plain data for a render's manifest."""
+    values = ((known.name, getattr(options, name)) for name, known in settings_of(options))
+    return {name: _plain(value) for name, value in values}
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
