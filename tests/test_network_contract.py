@@ -212,7 +212,7 @@ def test_old_layouts_are_what_caffe_takes_them_for(tmp_path, year):
 @needs_caffe
 def test_the_child_ends_with_its_network(model):
     network = load_network(model, engine="caffe", on_message=print)
-    child, folder = network._process._child, Path(network._process._folder.name)
+    child, folder = network._process._child, Path(network._process._directory.name)
     assert child.poll() is None and folder.exists()
     del network
     assert child.poll() is not None and not folder.exists()
@@ -268,6 +268,12 @@ def test_without_caffe_it_says_how_to_get_it(model, monkeypatch, tmp_path):
     (tmp_path / "caffe.py").write_text("raise ImportError('No module named caffe')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ModelError, match="scripts/build_caffe.sh"):
+        load_network(model, engine="caffe", on_message=print)
+
+
+def test_the_engine_needs_linux(model, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(ModelError, match="--engine caffe needs Linux"):
         load_network(model, engine="caffe", on_message=print)
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from deepdream.errors import ModelError
 
 GOOGLENET = "bvlc_googlenet"
@@ -25,7 +23,7 @@ class ModelFiles:
 
     prototxt: Path
     caffemodel: Path
-    mean: np.ndarray | tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = None
     loop: tuple[str, ...] | None = None
 
 
@@ -94,11 +92,11 @@ def _find_caffemodel(folder: Path, name: str | None) -> Path:
     raise ModelError(f"{folder} holds no caffemodel {name} (there: {there})")
 
 
-def _read_own_mean(folder: Path) -> np.ndarray | None:
+def _read_own_mean(folder: Path) -> tuple[float, ...] | None:
     from deepdream.networks.caffemodel import read_mean
 
     found = [folder / name for name in MEAN_FILES if (folder / name).is_file()]
-    return read_mean(found[0]) if found else None
+    return tuple(read_mean(found[0]).tolist()) if found else None
 
 
 def _read_own_loop(folder: Path) -> tuple[str, ...] | None:

@@ -57,13 +57,13 @@ def load_network(
     return network
 
 
-def _mean_and_loop(files: ModelFiles, model: "Model") -> tuple:
+def _mean_and_loop(files: ModelFiles, model: "Model") -> tuple[tuple[float, ...], tuple[str, ...]]:
     """The model's own, else those of the known model that has these layers, else what suits most nets."""
     from deepdream.networks.models import DREAM_MEAN, find_known
 
     known = find_known([layer.name for layer in model.layers])
     mean, loop = (known.mean, known.loop) if known else (DREAM_MEAN, _common_loop(model))
-    return mean if files.mean is None else files.mean, files.loop or loop
+    return files.mean or mean, files.loop or loop
 
 
 def _common_loop(model: "Model") -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The process that holds a Caffe net for `caffe_network`. Caffe ends its process where a check of its own fails.
+"""The process that holds a Caffe net for `CaffeNetwork`, since Caffe ends its process where a check of its own fails.
 
 Run as a script, without the rest of the package: with the file number of a `multiprocessing` connection, the
 prototxt, the caffemodel, the picture's blob, its height and width, and a file for the prototxt as Caffe gets it.
@@ -8,8 +8,11 @@ Answers every (command, arguments) with (True, result) or (False, text of the er
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
+import numpy as np
 from google.protobuf import text_format
 
 os.environ["GLOG_minloglevel"] = "2"  # glog reads it when caffe is imported: no line a layer
@@ -18,23 +21,24 @@ os.environ["GLOG_minloglevel"] = "2"  # glog reads it when caffe is imported: no
 class Server:
     """A net, and the commands that it obeys."""
 
-    def __init__(self, prototxt, caffemodel, blob, height, width, prepared):
+    def __init__(
+        self, prototxt: str, caffemodel: str, blob: str, height: int | str, width: int | str, prepared: str
+    ) -> None:
         import caffe
 
         self._blob = blob
-        self._net = caffe.Net(
-            _prepare(prototxt, blob, (int(height), int(width)), prepared), caffe.TEST, weights=caffemodel
-        )
+        prototxt = _prepare(prototxt, blob, (int(height), int(width)), prepared)
+        self._net = caffe.Net(prototxt, caffe.TEST, weights=caffemodel)
 
-    def forward(self, layer, picture):
-        """Run the net for a picture (3, h, w) up to a layer; the layer's blob."""
+    def forward(self, layer: str, picture: np.ndarray) -> np.ndarray:
+        """Run the net for a picture (3, h, w) up to a layer; the layer's blob (1, c, h', w')."""
         self._net.blobs[self._blob].reshape(1, *picture.shape)
         self._net.blobs[self._blob].data[...] = picture
         # Never net.reshape(): a classifier's last layers may not fit. forward() shapes each layer as it comes.
         self._net.forward(end=layer)
         return self._top(layer).data
 
-    def backward(self, layer, diff):
+    def backward(self, layer: str, diff: np.ndarray) -> np.ndarray:
         """The picture's gradient (3, h, w) for the gradient at a layer up to which `forward` has run."""
         names = list(self._net._layer_names)
         for name in names[: names.index(layer) + 1]:
@@ -44,11 +48,11 @@ class Server:
         self._net.backward(start=layer)
         return self._net.blobs[self._blob].diff[0]
 
-    def _top(self, layer):
+    def _top(self, layer: str) -> Any:
         return self._net.blobs[self._net.top_names[layer][0]]
 
 
-def _prepare(prototxt, blob, size, prepared):
+def _prepare(prototxt: str, blob: str, size: tuple[int, int], prepared: str) -> str:
     """The file for Caffe: the user's prototxt with force_backward, and with the picture instead of Data layers."""
     from caffe.proto import caffe_pb2
 
@@ -65,8 +69,8 @@ def _prepare(prototxt, blob, size, prepared):
     return prepared
 
 
-def _feed_picture(net, blob, size):
-    """Take out the layers that feed data, and all that lives on labels; declare the picture as input instead."""
+def _feed_picture(net: Any, blob: str, size: tuple[int, int]) -> None:
+    """Remove the layers that feed data, and all that depends on labels; declare the picture as input instead."""
     layers = net.layer or net.layers
     feeding = [layer for layer in layers if not layer.bottom and layer.type not in ("Input", "Parameter")]
     if not feeding:
@@ -86,7 +90,7 @@ def _feed_picture(net, blob, size):
         net.input_shape.add(dim=(1, 3, *size))
 
 
-def _answer(connection, command, *arguments):
+def _answer(connection: Connection, command: Callable, *arguments: Any) -> Any:
     try:
         result = command(*arguments)
     except Exception as error:  # whatever it is, it belongs to the process that asked
@@ -96,7 +100,7 @@ def _answer(connection, command, *arguments):
     return result
 
 
-def main(number, *arguments):
+def main(number: str, *arguments: str) -> None:
     """Load the net, then obey until the connection ends."""
     connection = Connection(int(number))
     server = _answer(connection, Server, *arguments)
@@ -104,7 +108,7 @@ def main(number, *arguments):
         try:
             command, *values = connection.recv()
         except EOFError:
-            # The parent takes the folder away where it can; killed, it cannot.
+            # The parent removes the directory where it can; killed, it cannot.
             shutil.rmtree(os.path.dirname(arguments[-1]), ignore_errors=True)
             return
         _answer(connection, getattr(server, command), *values)

@@ -1,6 +1,6 @@
 """A Caffe model run and differentiated by Caffe itself, on the CPU.
 
-The net lives in a process of its own (`caffe_child`), because Caffe ends the process where a check fails.
+The net lives in a process of its own (`caffe.child`), because Caffe ends the process where a check fails.
 """
 
 import re
@@ -9,20 +9,20 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from deepdream.errors import DreamError, ModelError, OutOfMemory
-from deepdream.networks.caffe import child as caffe_child
-from deepdream.networks.network import (
-    # What Caffe says before it ends; before that, protobuf tells which line of the prototxt it does not like.
-    DEFAULT_INPUT_SIZE,
-    Network,
-    UnknownType,
-)
+from deepdream.networks.caffe import child
+from deepdream.networks.caffemodel import Model
+from deepdream.networks.network import DEFAULT_INPUT_SIZE, Network, UnknownType
 
+# What Caffe says before it ends; before that, protobuf tells which line of the prototxt it does not like.
 _FATAL = re.compile(r"^F\d+ \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\] (.*)", re.MULTILINE)
 _PROTOBUF = re.compile(r"^\[libprotobuf ERROR [^]]*\] (.*)", re.MULTILINE)
 _SECONDS_TO_END = 5
@@ -31,48 +31,57 @@ _SECONDS_TO_END = 5
 class CaffeNetwork(Network):
     """The network interface on Caffe. Raises `ModelError` where Caffe is missing or refuses the model."""
 
-    def __init__(self, model, prototxt, caffemodel, mean, loop):
+    def __init__(
+        self,
+        model: Model,
+        prototxt: Path,
+        caffemodel: Path,
+        mean: Sequence[float],
+        loop: Iterable[str],
+    ) -> None:
+        if sys.platform != "linux":
+            raise ModelError("--engine caffe needs Linux; --engine torch runs the same models")
         super().__init__(model, mean, loop)
         blob = next(iter(model.inputs))
         self._process = _Process(prototxt, caffemodel, blob, self.input_size or DEFAULT_INPUT_SIZE)
 
-    def activations(self, picture, layer):
-        """As `Network.activations` tells."""
+    def activations(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
         return self._run(picture, layer)[0]
 
-    def gradient(self, picture, layer, objective):
-        """As `Network.gradient` tells."""
+    def gradient(
+        self, picture: torch.Tensor, layer: str, objective: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
         top = self._run(picture, layer)
         diff = objective(top[0])[None].numpy()
         return torch.from_numpy(self._process.ask(f"layer {layer}", "backward", layer, diff))
 
-    def _run(self, picture, layer):
-        # Caffe does not tell every size that is too small, so the shapes are worked out before it starts.
+    def _run(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
+        # Caffe does not notice every size that is too small, so the shapes are worked out before it starts.
         self.check_size(layer, picture.shape[1:])
         return self._ask_forward(picture, layer)
 
-    def _shape(self, layer, size):
+    def _shape(self, layer: str, size: tuple[int, int]) -> tuple[int, ...]:
         try:
             return super()._shape(layer, size)
         except UnknownType:
-            return tuple(self._ask_forward(torch.zeros(3, *size), layer).shape[1:])  # a type of Caffe's alone
+            return tuple(self._ask_forward(torch.zeros(3, *size), layer).shape[1:])  # a type that only Caffe knows
 
-    def _ask_forward(self, picture, layer):
+    def _ask_forward(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
         return torch.from_numpy(self._process.ask(f"layer {layer}", "forward", layer, picture.numpy()))
 
 
 class _Process:
     """The child process: started with the net, asked, and ended with its owner or at exit, whichever is first."""
 
-    def __init__(self, prototxt, caffemodel, blob, size):
-        self._folder = tempfile.TemporaryDirectory(prefix="deepdream-caffe-", ignore_cleanup_errors=True)
-        self._log = Path(self._folder.name, "log.txt")
+    def __init__(self, prototxt: Path, caffemodel: Path, blob: str, size: tuple[int, int]) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="deepdream-caffe-", ignore_cleanup_errors=True)
+        self._log = Path(self._directory.name, "log.txt")
         self._connection, other_end = Pipe()
-        prepared = Path(self._folder.name, "net.prototxt")
+        prepared = Path(self._directory.name, "net.prototxt")
         arguments = (other_end.fileno(), prototxt, caffemodel, blob, *size, prepared)
         with open(self._log, "wb") as log:
             self._child = subprocess.Popen(
-                [sys.executable, caffe_child.__file__, *map(str, arguments)],
+                [sys.executable, child.__file__, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -80,18 +89,18 @@ class _Process:
                 start_new_session=True,  # Ctrl-C is for the parent, which ends the child
             )
         other_end.close()
-        self.end = weakref.finalize(self, _end, self._child, self._connection, self._folder)
-        self._answer(str(prototxt))
+        self.end = weakref.finalize(self, _end, self._child, self._connection, self._directory)
+        self._receive(str(prototxt))
 
-    def ask(self, what, *message):
+    def ask(self, what: str, *message: Any) -> Any:
         """Send a command and its arguments; the answer. ``what`` names the work in an error."""
         try:
             self._connection.send(message)
         except OSError as error:
             raise self._death(what) from error
-        return self._answer(what)
+        return self._receive(what)
 
-    def _answer(self, what):
+    def _receive(self, what: str) -> Any:
         try:
             done, result = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -99,17 +108,16 @@ class _Process:
         except BaseException:
             self.end()  # an answer that nobody waits for any more would be taken for the next one
             raise
-        if not done:
-            self.end()
-            if re.match("(ModuleNotFound|Import|Attribute)Error", result):
-                raise ModelError(
-                    f"Caffe is not installed ({result}): scripts/build_caffe.sh builds it, and --engine torch does "
-                    "without"
-                )
-            raise (OutOfMemory if result.startswith("MemoryError") else ModelError)(f"Caffe failed at {what}: {result}")
-        return result
+        if done:
+            return result
+        self.end()
+        if re.match("(ModuleNotFound|Import|Attribute)Error", result):
+            raise ModelError(
+                f"Caffe is not installed ({result}): scripts/build_caffe.sh builds it, and --engine torch does without"
+            )
+        raise (OutOfMemory if result.startswith("MemoryError") else ModelError)(f"Caffe failed at {what}: {result}")
 
-    def _death(self, what):
+    def _death(self, what: str) -> DreamError:
         """The error to raise once the child is found dead."""
         if not self.end.alive:
             return DreamError(f"Caffe failed at {what}: its process has ended before")
@@ -125,8 +133,8 @@ class _Process:
         return kind(f"Caffe refuses {what}: {reason}")
 
 
-def _end(child, connection, folder):
+def _end(process: subprocess.Popen, connection: Connection, directory: tempfile.TemporaryDirectory) -> None:
     connection.close()  # the child ends when it next listens
-    child.kill()
-    child.wait()
-    folder.cleanup()
+    process.kill()
+    process.wait()
+    directory.cleanup()
