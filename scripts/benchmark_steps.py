@@ -25,7 +25,8 @@ from deepdream.errors import DreamError, ModelError
 from deepdream.networks import load_network
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.default import default_model_files
-from deepdream.networks.torch.layers import Weights, convolution_parameters
+from deepdream.networks.torch.layers import Weights
+from deepdream.networks.torch.layers.convolution import convolution_parameters
 from deepdream.options import PRECISIONS
 from deepdream.picture import objectives
 

@@ -151,12 +151,13 @@ def _values(network, picture, given=None):
         for step in network._steps:
             if not step.layer.bottoms or not set(step.inputs) <= values.keys():
                 continue
-            inputs = [values[number] for number in step.inputs]
-            if given is not None:
-                # The value is Caffe's, the derivative passes through.
-                inputs = [_Replaced.apply(value, given[number]) for value, number in zip(inputs, step.inputs)]
-            tops = network._function(step, x.device, x.dtype)(*inputs)
-            values.update(zip(step.outputs, tops if isinstance(tops, tuple) else (tops,)))
+            if given is None:
+                network.run_step(step, values)
+                continue
+            # The value is Caffe's, the derivative passes through.
+            tops = {number: _Replaced.apply(values[number], given[number]) for number in step.inputs}
+            network.run_step(step, tops)
+            values.update({number: tops[number] for number in step.outputs})
     return values
 
 

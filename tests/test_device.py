@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from deepdream import networks
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.default import default_model_files
-from deepdream.networks.torch import compiled as torch_compiled
+from deepdream.networks.torch import compiled
 from deepdream.networks.torch.network import TorchNetwork
 from deepdream.options import DivideMode, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
@@ -128,7 +128,7 @@ def test_the_plain_path_computes_what_the_fused_one_does(tmp_path, monkeypatch, 
     for path in ("fused", "plain"):
         if path == "plain":
             monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-            monkeypatch.setattr(torch_compiled, "serves", lambda x: False)
+            monkeypatch.setattr(compiled, "is_supported", lambda x: False)
         network = TorchNetwork(load_model(*files), MEAN, loop=())
         layers = [layer for layer in network.layers if layer.endswith("/output")][::2]
         with OneDnnCalls() as onednn:

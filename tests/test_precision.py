@@ -8,6 +8,8 @@ import torch
 from test_command_line import environment, frames, run  # noqa: F401
 
 from deepdream.networks import load_network
+from deepdream.networks.caffemodel import load_model
+from deepdream.networks.default import default_model_files
 from deepdream.networks.torch.network import TorchNetwork
 from deepdream.options import PRECISIONS, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
@@ -16,20 +18,20 @@ LAYER = "block_9/output"
 HAS = any(able for feature, able in torch.cpu.get_capabilities().items() if feature.endswith("bf16"))
 
 
-def rounded(network):
-    """The same network in bfloat16, whether this machine is fast at it or not."""
-    twin = object.__new__(TorchNetwork)
-    twin.__dict__.update(network.__dict__, precision="bfloat16", _dtype=torch.bfloat16, _built={}, _plans={})
-    return twin
+@pytest.fixture(scope="module")
+def rounded_network(default_network, tmp_path_factory):
+    """The default network in bfloat16, whether this machine is fast at it or not."""
+    model = load_model(*default_model_files(tmp_path_factory.mktemp("default")))
+    return TorchNetwork(model, default_network.mean.tolist(), default_network.loop, precision="bfloat16")
 
 
-def test_dreams_in_bfloat16_are_as_strong_and_move_the_layer_as_much(default_network, photograph):
+def test_dreams_in_bfloat16_are_as_strong_and_move_the_layer_as_much(default_network, rounded_network, photograph):
     """In the mean over four: one dream moves it some percent more or less than the next of another seed."""
     options = DreamOptions(octaves=3, iterations=8)
     values, strengths = ([], []), ([], [])
     for name, seed in (("chelsea.png", 0), ("chelsea.png", 1), ("coffee.png", 0), ("coffee.png", 1)):
         picture = np.uint8(photograph(name, (160, 240)))
-        for kind, network in enumerate((default_network, rounded(default_network))):
+        for kind, network in enumerate((default_network, rounded_network)):
             rng = np.random.default_rng(seed)
             dream = ascent.dream(picture, network, LAYER, options, DivideOptions(), objectives.l2, rng)
             seen = default_network.activations(ascent.to_network(dream, default_network), LAYER)
@@ -40,10 +42,10 @@ def test_dreams_in_bfloat16_are_as_strong_and_move_the_layer_as_much(default_net
     assert np.mean(strengths[1]) == pytest.approx(np.mean(strengths[0]), rel=0.02)
 
 
-def test_grey_levels_are_not_rounded_before_the_first_convolution(default_network, photograph):
+def test_grey_levels_are_not_rounded_before_the_first_convolution(default_network, rounded_network, photograph):
     """In bfloat16 a level near 130 would be one of every half or whole number only."""
     picture = ascent.to_network(photograph("chelsea.png", (96, 64)), default_network)
-    exact, close = (net.activations(picture, "stem") for net in (default_network, rounded(default_network)))
+    exact, close = (net.activations(picture, "stem") for net in (default_network, rounded_network))
     assert torch.equal(exact, close)
 
 

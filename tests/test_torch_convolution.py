@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deepdream.networks.torch.convolution import Convolve
+from deepdream.networks.torch.conv2d import FusedConv2d, Window
 
 # in, out, kernel, stride, pad, dilation, groups
 WINDOWS = {
@@ -31,7 +31,7 @@ def pair(value):
 
 
 def made(window, dtype, ceiling, owns_gradient=False, sizes=None):
-    """A `Convolve`, and its convolution without the activation in double precision."""
+    """A `FusedConv2d`, and its convolution without the activation in double precision."""
     ins, outs, kernel, stride, pad, dilation, groups = window
     torch.manual_seed(1)
     weight = torch.randn(outs, ins // groups, *pair(kernel)).to(dtype)
@@ -41,7 +41,9 @@ def made(window, dtype, ceiling, owns_gradient=False, sizes=None):
     def plain(x):
         return F.conv2d(x, weight.double(), bias.double(), *places)
 
-    return Convolve(weight, bias, (pair(kernel), *places), ceiling, sizes or [outs], owns_gradient, dtype), plain
+    return FusedConv2d(
+        weight, bias, Window(pair(kernel), *places), ceiling, sizes or [outs], owns_gradient, dtype
+    ), plain
 
 
 def assert_near(found, wanted, dtype, largest=None):

@@ -8,7 +8,7 @@ from scipy import ndimage, signal
 
 from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall
 from deepdream.networks.caffemodel import load_model
-from deepdream.networks.torch import compiled as torch_compiled
+from deepdream.networks.torch import compiled
 from deepdream.networks.torch import network as torch_network
 from deepdream.networks.torch.network import TorchNetwork
 from deepdream.picture import objectives
@@ -74,7 +74,7 @@ def test_only_what_a_layer_needs_is_run(tmp_path):
 
 def test_a_layer_that_needs_another_input_is_refused(tmp_path):
     text = SMALL.replace('bottom: "norm1" top: "right"', 'bottom: "other" top: "right"')
-    text = text.replace("input_shape", 'input: "other" input_shape { dim: 1 dim: 6 dim: 9 dim: 11 } input_shape', 1)
+    text = text.replace("dim: 48 }", 'dim: 48 } input: "other" input_shape { dim: 1 dim: 6 dim: 9 dim: 11 }', 1)
     network = network_of(small_model(tmp_path, text))
     assert network.activations(random_picture(*SMALL_SIZE), "left").shape[0] == 4
     with pytest.raises(ModelError, match="layer mixed needs an input that is not the picture"):
@@ -348,7 +348,7 @@ def test_too_little_memory_is_told_with_the_layer(small_folder, monkeypatch, err
     def fail(*arguments, **more):
         raise error
 
-    target = (torch_compiled, "max_pool") if place == "forward" else (torch.autograd, "grad")
+    target = (compiled, "max_pool") if place == "forward" else (torch.autograd, "grad")
     monkeypatch.setattr(*target, fail)
     with pytest.raises(OutOfMemory, match="not enough memory at layer") as raised:
         network.gradient(picture, "mixed", objectives.l2)

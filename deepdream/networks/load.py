@@ -52,7 +52,7 @@ def load_network(
         from deepdream.networks.torch.network import TorchNetwork
 
         device = _choose_device(gpu, on_message)
-        network = TorchNetwork(model, mean, loop, device, _choose_precision(precision, device, on_message))
+        network = TorchNetwork(model, mean, loop, device, _choose_precision(precision, device, on_message), on_message)
     network.digest = _digest(files, network.mean, engine)
     return network
 

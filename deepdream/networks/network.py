@@ -2,100 +2,74 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall, first_line, is_out_of_memory
-from deepdream.networks.caffemodel import DATA_TYPES, Layer
-from deepdream.networks.torch.layers import LAYER_TYPES, Weights
+from deepdream.networks.caffemodel import DATA_TYPES, Layer, Model
+from deepdream.networks.steps import Runnable, Step, trace
+from deepdream.networks.torch.layers import LayerFunction
+from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
+from deepdream.networks.torch.peak import OutOfProportion, PeakMemory
+
+Size = tuple[int, int]  # (h, w)
+Objective = Callable[[Tensor], Tensor]  # the activations (c, h', w') of a layer to the objective's gradient there
 
 DEFAULT_INPUT_SIZE = (224, 224)  # where the prototxt says none
-LARGEST_LEAST_SIZE = 1024  # pixels: no net known needs a larger picture
-LARGEST_BLOW_UP = 256  # numbers that a layer may hold for each of its picture's: VGG, the most lavish, holds 21
-LARGEST_SMALL = 1 << 24  # numbers that it may hold in any case: fully connected layers of tiny pictures
+MAX_LEAST_SIZE = 1024  # pixels: no net known needs a larger picture
+MAX_ACTIVATION_RATIO = 256  # elements of a layer per element of its picture: VGG, the most lavish, has 21
+MAX_SMALL_ACTIVATION = 1 << 24  # elements that a layer may have in any case: fully connected ones of tiny pictures
+LUMINANCE = (0.114, 0.587, 0.299)  # of blue, green and red (BT.601), for networks that take grey pictures
 # What PyTorch and arithmetic raise where a layer's parameters, weights and inputs do not go together.
 _BREAKDOWNS = (RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
 
 
-class UnknownType(ModelError):
-    """A layer's type is not in the table of `torch_layers`."""
-
-
-class _Measured(TorchFunctionMode):
-    """While this is entered, a tensor that is out of proportion to the picture is a `ModelError`, not gigabytes."""
-
-    def __init__(self, limit):
-        super().__init__()
-        self._limit = limit
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for made in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(made, torch.Tensor) and made.numel() > self._limit:
-                raise _OutOfProportion(f"{tuple(made.shape)} is out of all proportion to its picture")
-        return result
-
-
-class _OutOfProportion(ValueError):
-    """What a layer wants to hold is no net's."""
-
-
-class Misfit(ModelError):
+class ShapeMismatch(ModelError):
     """A layer cannot take what the layers before it make of a picture."""
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """A layer in the order of running. Values are numbered, so that an in-place layer makes a new one."""
-
-    layer: Layer
-    inputs: tuple
-    outputs: tuple
-
-    @property
-    def key(self):
-        """What tells it from the other steps of a net, fused ones included."""
-        return self.outputs
-
-    def build(self, device, dtype):
-        """What computes the layer on ``device`` in ``dtype``: a function of its inputs to its output or outputs."""
-        if self.layer.type not in LAYER_TYPES:
-            raise UnknownType(
-                f"layer {self.layer.name} has the type {self.layer.type}, which is not known here; "
-                "choose a layer before it with --layers"
-            )
-        return LAYER_TYPES[self.layer.type](self.layer, Weights(self.layer, device, dtype))
-
-
 class Network(ABC):
-    """A model's layers and their shapes; an engine adds what they compute.
+    """A network to dream with; an engine adds what its layers compute.
 
-    ``mean`` is that of each channel (BGR, in 0..255) which pictures are less when they get here, ``loop``
-    the layers of the model's own loop. Only the layers that a target needs are run, and the only gradient
-    ever computed is the picture's.
+    ``name``; ``layers``: their names, in order; ``loop``: the layers of the model's own loop; ``mean``: (3, 1, 1), of
+    each channel (BGR, in 0..255), which pictures are less when they get here; ``input_size``: (h, w) of the prototxt's
+    input, or None; ``digest``: a sum over all that decides what it computes; ``device``; ``precision``: the name of
+    the type in which its convolutions compute.
+
+    Pictures are float32 tensors (3, h, w), BGR, of 0..255 less ``mean``, on ``device``. Only the layers that a target
+    needs are run, and the only gradient ever computed is the picture's. A network that takes grey pictures gets their
+    luminance.
     """
 
     precision = "float32"
     digest: str  # of the files and the engine; `load_network` sets it
 
-    def __init__(self, model, mean, loop, device="cpu"):
+    def __init__(
+        self, model: Model, mean: Sequence[float], loop: Iterable[str], device: torch.device | str = "cpu"
+    ) -> None:
         self.name = model.name
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device).reshape(3, 1, 1)
         self.loop = tuple(loop)
         self.device = torch.device(device)
-        self._steps, self._first_input = _trace(model)
+        self._steps, self._first_input = trace(model)
         self._places = {step.layer.name: number for number, step in enumerate(self._steps)}
-        self._built = {}
-        self._plans = {}
-        self._shapes = {}
-        self._hopeless = set()
+        self._functions: dict[Hashable, LayerFunction] = {}
+        self._plans: dict[str, tuple[list[tuple[Runnable, list[int]]], int]] = {}
+        self._shapes: dict[tuple[str, Size], tuple[int, ...]] = {}
+        self._sizes_exhausted: set[str] = set()  # the errors that no size of picture mends
         self.layers = tuple(self._places)
         self.input_size = _input_size(model)
+        self._channels = self._input_channels(model)
+        if self._channels not in (1, 3):
+            raise ModelError(
+                f"the network {self.name} takes pictures of {self._channels} channels; "
+                "only those that take colour (3) or grey (1) can dream"
+            )
 
     @abstractmethod
-    def activations(self, picture, layer):
+    def activations(self, picture: Tensor, layer: str) -> Tensor:
         """What ``layer`` puts out for ``picture``, a float32 tensor (3, h, w): a tensor (c, h', w').
 
         The run stops right after the layer, before an in-place one that follows. Raises `ModelError`
@@ -103,42 +77,41 @@ class Network(ABC):
         """
 
     @abstractmethod
-    def gradient(self, picture, layer, objective):
+    def gradient(self, picture: Tensor, layer: str, objective: Objective) -> Tensor:
         """The derivative of an objective at ``layer`` by the picture: float32 (3, h, w) to (3, h, w).
 
-        ``objective`` maps the activations (c, h', w') to the objective's gradient there.
+        ``objective`` maps the activations (c, h', w') to the objective's gradient there. Raises as `activations` does.
         """
 
-    def memory(self, layer, size):
+    def memory(self, layer: str, size: Size) -> int | None:
         """How many bytes `gradient` holds at its peak for a picture of ``size`` (h, w), beside the weights.
 
         None where the engine cannot tell. Raises as `activations` does.
         """
         return None
 
-    def shape(self, layer, size):
+    def shape(self, layer: str, size: Size) -> tuple[int, ...]:
         """The shape (c, h', w') of a layer's activations for a picture of ``size`` (h, w); nothing is computed.
 
         Raises as `activations` does.
         """
-        key = layer, tuple(size)
+        key = layer, (size[0], size[1])
         if key not in self._shapes:
             try:
                 shape = self._shape(layer, size)
-            except Misfit as error:
+                if 0 in shape:
+                    raise ShapeMismatch(f"layer {layer} puts nothing out")
+            except ShapeMismatch as error:
                 raise self._explained(error, layer, size) from error
-            if 0 in shape:
-                raise self._explained(Misfit(f"layer {layer} puts nothing out"), layer, size)
             self._shapes[key] = shape
         return self._shapes[key]
 
-    def layer_shapes(self):
+    def layer_shapes(self) -> Iterator[tuple[str, tuple[int, ...] | str]]:
         """(name, shape) of each layer at the prototxt's input size; where it has none, a text says why.
 
         Each is worked out once and from the ones before it, so a layer that fails fails those that need it.
         """
-        x = torch.empty(1, 3, *(self.input_size or DEFAULT_INPUT_SIZE), device="meta")
-        values = {self._first_input: x}
+        values = {self._first_input: self._without_values(self.input_size or DEFAULT_INPUT_SIZE)}
         for step in self._steps:
             name = step.layer.name
             if not values.keys() >= set(step.inputs):
@@ -146,75 +119,82 @@ class Network(ABC):
                 continue
             if step.layer.type not in DATA_TYPES:
                 try:
-                    tops = self._function(step, x.device, x.dtype)(*(values[number] for number in step.inputs))
-                except (ModelError, *_BREAKDOWNS) as error:
+                    self.run_step(step, values)
+                except ModelError as error:
                     yield name, str(error)
                     continue
-                values.update(zip(step.outputs, tops if isinstance(tops, tuple) else (tops,)))
             known = [number for number in step.outputs if number in values]
             yield name, tuple(values[known[0]].shape[1:]) if known else "puts nothing out"
 
-    def check_size(self, layer, size):
+    def check_size(self, layer: str, size: Size) -> None:
         """Raise `PictureTooSmall` if a picture of ``size`` (h, w) cannot reach ``layer``."""
         self.shape(layer, size)
 
-    def least_size(self, layer):
+    def least_size(self, layer: str) -> int | None:
         """The least n for which n x n pictures reach ``layer``; None where there is no such n."""
         low, high = 0, 1
         while not self._fits(layer, (high, high)):
             low, high = high, 2 * high
-            if low >= LARGEST_LEAST_SIZE:
+            if low >= MAX_LEAST_SIZE:
                 return None
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if self._fits(layer, (middle, middle)) else (middle, high)
         return high
 
-    def _fits(self, layer, size):
+    def run_step(self, step: Runnable, values: dict[int, Tensor]) -> None:
+        """Run a step on ``values`` by their numbers, and add what it puts out to them. Raises `ModelError`."""
+        inputs = [values[number] for number in step.inputs]
+        device, dtype = (inputs[0].device, inputs[0].dtype) if inputs else (self.device, torch.float32)
+        function = self._function(step, device, dtype)
+        try:
+            tops = function(*inputs)
+        except _BREAKDOWNS as error:
+            raise _failure(step.layer, error) from error
+        tops = tops if isinstance(tops, tuple) else (tops,)
+        if len(tops) < len(step.outputs):
+            raise ModelError(f"layer {step.layer.name} ({step.layer.type}) has {len(step.outputs)} tops: too many")
+        values.update(zip(step.outputs, tops))
+
+    def _fits(self, layer: str, size: Size) -> bool:
         try:
             return 0 not in self._shape(layer, size)
-        except Misfit:
+        except ShapeMismatch:
             return False
 
-    def _shape(self, layer, size):
-        limit = max(LARGEST_SMALL, 3 * LARGEST_BLOW_UP * math.prod(size))
-        x = torch.empty(1, 3, *size, device="meta")  # has a shape and holds nothing
+    def _shape(self, layer: str, size: Size) -> tuple[int, ...]:
+        x = self._without_values(size)
         for step, _ in self._plan(layer)[0]:
             self._function(step, x.device, x.dtype)  # beforehand: weights are as large as their file
-        with _Measured(limit):
+        with PeakMemory(max(MAX_SMALL_ACTIVATION, 3 * MAX_ACTIVATION_RATIO * math.prod(size))):
             shape = tuple(self._forward(x, layer).shape)
         if shape[:1] != (1,):
             raise ModelError(f"layer {layer} puts out {shape}, not the features of one picture; choose another layer")
         return shape[1:]
 
-    def _forward(self, x, layer):
+    def _without_values(self, size: Size) -> Tensor:
+        """A picture of ``size`` (h, w) as the first layer takes it, which has a shape and holds nothing."""
+        return torch.empty(1, self._channels, *size, device="meta")
+
+    def _forward(self, x: Tensor, layer: str) -> Tensor:
         plan, target = self._plan(layer)
         values = {self._first_input: x}
         for step, last_use in plan:
-            inputs = [values[number] for number in step.inputs]
-            function = self._function(step, x.device, inputs[0].dtype if inputs else x.dtype)
-            try:
-                tops = function(*inputs)
-            except _BREAKDOWNS as error:
-                raise _failure(step.layer, error) from error
-            tops = tops if isinstance(tops, tuple) else (tops,)
-            if len(tops) < len(step.outputs):
-                raise ModelError(f"layer {step.layer.name} ({step.layer.type}) has {len(step.outputs)} tops: too many")
-            values.update(zip(step.outputs, tops))
+            self.run_step(step, values)
             for number in last_use:
                 del values[number]
         return values[target]
 
-    def _function(self, step, device, dtype):
+    def _function(self, step: Runnable, device: torch.device, dtype: torch.dtype) -> LayerFunction:
         key = step.key, device.type, dtype
-        if key not in self._built:
+        if key not in self._functions:
             try:
-                self._built[key] = step.build(device, dtype)
+                self._functions[key] = step.build(device, dtype)
             except _BREAKDOWNS as error:
                 raise _failure(step.layer, error) from error
-        return self._built[key]
+        return self._functions[key]
 
-    def _plan(self, layer):
+    def _plan(self, layer: str) -> tuple[list[tuple[Runnable, list[int]]], int]:
         """The steps that ``layer`` needs, each with the values not needed after it, and the target's number."""
         if layer not in self._plans:
             steps, target = self._select(layer)
@@ -225,7 +205,11 @@ class Network(ABC):
             self._plans[layer] = plan[::-1], target
         return self._plans[layer]
 
-    def _select(self, layer):
+    def _select(self, layer: str) -> tuple[Sequence[Runnable], int]:
+        """As `_needed`; an engine may fuse steps."""
+        return self._needed(layer)
+
+    def _needed(self, layer: str) -> tuple[list[Step], int]:
         """The steps that ``layer`` needs, in order, and the number of the value that it puts out."""
         if layer not in self._places:
             raise ModelError(f"the network {self.name} has no layer {layer}")
@@ -243,12 +227,12 @@ class Network(ABC):
             raise ModelError(f"layer {layer} needs an input that is not the picture; choose another layer")
         return steps[::-1], target
 
-    def _explained(self, error, layer, size):
-        """A `Misfit` as what the user can mend: a picture of the wrong size, or a net that does not fit together."""
-        least = None if str(error) in self._hopeless else self.least_size(layer)
+    def _explained(self, error: ShapeMismatch, layer: str, size: Size) -> ModelError | PictureTooSmall:
+        """A mismatch as what the user can mend: a picture of the wrong size, or a net that does not fit together."""
+        least = None if str(error) in self._sizes_exhausted else self.least_size(layer)
         if least is None:
-            self._hopeless.add(str(error))  # no need to try all sizes again for each layer that comes after
-        if least is not None and min(size) < least:
+            self._sizes_exhausted.add(str(error))  # no need to try all sizes again for each layer that comes after
+        elif min(size) < least:
             return PictureTooSmall(
                 f"layer {layer} cannot take an octave of {size[1]}x{size[0]} pixels; it needs at least "
                 f"{least}x{least}: use fewer --octaves, a smaller --octavescale or larger frames"
@@ -261,45 +245,46 @@ class Network(ABC):
             )
         return ModelError(str(error))
 
+    def _input_channels(self, model: Model) -> int:
+        """How many channels the net's pictures have: as its input says, else as the weights that read it have."""
+        declared = next(iter(model.inputs.values()))
+        if declared is not None and len(declared) == 4:
+            return declared[1]
+        readers = [step.layer for step in self._steps if step.inputs == (self._first_input,)]
+        for layer in readers:
+            if layer.type in CONVOLUTIONS and layer.blobs and layer.blobs[0].ndim == 4:
+                return layer.blobs[0].shape[1] * layer.parameters.convolution_param.group
+        return 3
 
-def _failure(layer, error):
+    def _to_channels(self, picture: Tensor) -> Tensor:
+        """A picture (3, h, w) with as many channels as the net takes."""
+        return picture if self._channels == 3 else (picture * _luminance(picture)).sum(0, keepdim=True)
+
+    def _from_channels(self, gradient: Tensor) -> Tensor:
+        """The derivative by a picture (3, h, w) from that by what `_to_channels` makes of it."""
+        return gradient if self._channels == 3 else gradient * _luminance(gradient)
+
+
+def _luminance(like: Tensor) -> Tensor:
+    return torch.tensor(LUMINANCE, dtype=like.dtype, device=like.device).reshape(3, 1, 1)
+
+
+def _failure(layer: Layer, error: Exception) -> ModelError | OutOfMemory:
     """The error of a layer's function as one of ours."""
     reason = first_line(error)
-    if isinstance(error, _OutOfProportion):
+    if isinstance(error, OutOfProportion):
         return ModelError(f"layer {layer.name} ({layer.type}) asks for too much: {reason}")
     if is_out_of_memory(error):
         return out_of_memory(layer.name, error)
-    return Misfit(f"layer {layer.name} ({layer.type}) does not fit its input: {reason}")
+    return ShapeMismatch(f"layer {layer.name} ({layer.type}) does not fit its input: {reason}")
 
 
-def out_of_memory(layer, error):
-    """The `OutOfMemory` for that."""
+def out_of_memory(layer: str, error: Exception) -> OutOfMemory:
+    """The `OutOfMemory` for an error at ``layer``."""
     return OutOfMemory(f"not enough memory at layer {layer} ({first_line(error)})")
 
 
-def _trace(model):
-    """The steps of a net and the number of its (first) input value. Raises `ModelError` for a dangling bottom."""
-    numbers = {}
-    fresh = iter(range(1 << 62))
-    for name in model.inputs:
-        numbers[name] = next(fresh)
-    first_input = numbers[next(iter(model.inputs))]
-    steps = []
-    for layer in model.layers:
-        missing = [name for name in layer.bottoms if name not in numbers]
-        if missing:
-            raise ModelError(f"layer {layer.name} ({layer.type}) needs {missing[0]}, which no layer before it puts out")
-        inputs = tuple(numbers[name] for name in layer.bottoms)
-        if layer.type in DATA_TYPES:
-            outputs = tuple(numbers[name] if name in model.inputs else next(fresh) for name in layer.tops)
-        else:
-            outputs = tuple(next(fresh) for _ in layer.tops)
-        numbers.update(zip(layer.tops, outputs))
-        steps.append(Step(layer, inputs, outputs))
-    return steps, first_input
-
-
-def _input_size(model):
+def _input_size(model: Model) -> Size | None:
     """(h, w) that the prototxt gives its input, or None."""
     shape = next(iter(model.inputs.values()))
-    return tuple(shape[2:]) if shape is not None and len(shape) == 4 else None
+    return (shape[2], shape[3]) if shape is not None and len(shape) == 4 else None

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +20,8 @@ import torch
 from deepdream.errors import DreamError, ModelError, OutOfMemory
 from deepdream.networks.caffe import child
 from deepdream.networks.caffemodel import Model
-from deepdream.networks.network import DEFAULT_INPUT_SIZE, Network, UnknownType
+from deepdream.networks.network import DEFAULT_INPUT_SIZE, Network, Objective, Size
+from deepdream.networks.steps import UnknownType
 
 # What Caffe says before it ends; before that, protobuf tells which line of the prototxt it does not like.
 _FATAL = re.compile(r"^F\d+ \d\d:\d\d:\d\d\.\d+ +\d+ [\w.]+:\d+\] (.*)", re.MULTILINE)
@@ -48,26 +49,26 @@ class CaffeNetwork(Network):
     def activations(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
         return self._run(picture, layer)[0]
 
-    def gradient(
-        self, picture: torch.Tensor, layer: str, objective: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
+    def gradient(self, picture: torch.Tensor, layer: str, objective: Objective) -> torch.Tensor:
         top = self._run(picture, layer)
         diff = objective(top[0])[None].numpy()
-        return torch.from_numpy(self._process.ask(f"layer {layer}", "backward", layer, diff))
+        gradient = torch.from_numpy(self._process.ask(f"layer {layer}", "backward", layer, diff))
+        return self._from_channels(gradient)
 
     def _run(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
         # Caffe does not notice every size that is too small, so the shapes are worked out before it starts.
-        self.check_size(layer, picture.shape[1:])
+        self.check_size(layer, (picture.shape[1], picture.shape[2]))
         return self._ask_forward(picture, layer)
 
-    def _shape(self, layer: str, size: tuple[int, int]) -> tuple[int, ...]:
+    def _shape(self, layer: str, size: Size) -> tuple[int, ...]:
         try:
             return super()._shape(layer, size)
         except UnknownType:
             return tuple(self._ask_forward(torch.zeros(3, *size), layer).shape[1:])  # a type that only Caffe knows
 
     def _ask_forward(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
-        return torch.from_numpy(self._process.ask(f"layer {layer}", "forward", layer, picture.numpy()))
+        pixels = self._to_channels(picture).numpy()
+        return torch.from_numpy(self._process.ask(f"layer {layer}", "forward", layer, pixels))
 
 
 class _Process:

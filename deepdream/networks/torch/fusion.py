@@ -11,62 +11,64 @@ Four things are recognised, each where nothing else looks at the values in betwe
 
 import math
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from deepdream.errors import ModelError
-from deepdream.networks.torch.convolution import Convolve
-from deepdream.networks.torch.layers import (
-    CONVOLUTIONS,
-    Weights,
-    channel_scale,
-    convolution_parameters,
-    scales_channels,
-)
+from deepdream.networks.caffemodel import Layer
+from deepdream.networks.steps import Step
+from deepdream.networks.torch.conv2d import FusedConv2d, Window
+from deepdream.networks.torch.layers import Weights
+from deepdream.networks.torch.layers.convolution import CONVOLUTIONS, convolution_parameters
+from deepdream.networks.torch.layers.normalisation import channel_scale, scales_channels
 
 
 @dataclass(frozen=True, eq=False)
-class Convolution:
+class FusedStep:
     """A step that stands for several: convolutions of one input, side by side, and the activation after them.
 
     ``scales``: for each of ``layers`` the BatchNorm and Scale layers that belong to it. ``ceiling``: None for no
-    activation, infinity for a ReLU, c for a ReLU that stops at c. ``owns_gradient``: the gradient that comes back
-    to it is used nowhere else.
+    activation, infinity for a ReLU, c for a ReLU that stops at c. ``owns_gradient``: the gradient by its output is
+    used nowhere else, and may be overwritten.
     """
 
-    layers: tuple
-    inputs: tuple
-    outputs: tuple
-    scales: tuple = ((),)
+    layers: tuple[Layer, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    scales: tuple[tuple[Layer, ...], ...] = ((),)
     ceiling: float | None = None
     owns_gradient: bool = False
 
     @property
-    def layer(self):
+    def layer(self) -> Layer:
         """The layer to name where it fails."""
         return self.layers[0]
 
     @property
-    def key(self):
-        """What tells it from the other steps of a net: the same layers may be fused otherwise for another target."""
+    def key(self) -> Hashable:
+        """Cache key: the same layers may be fused otherwise for another target."""
         return tuple(layer.name for layer in self.layers), self.outputs, self.ceiling, self.owns_gradient
 
-    def build(self, device, dtype):
-        """What computes it on ``device`` in ``dtype``: a function of a tensor (1, c, h, w) to the tuple of outputs."""
+    def build(self, device: torch.device, dtype: torch.dtype) -> FusedConv2d:
+        """Its function of a tensor (1, c, h, w) to the tuple of outputs, on ``device`` in ``dtype``."""
         stored = torch.promote_types(dtype, torch.float32)
         parts = [_parameters(layer, scales, device, stored) for layer, scales in zip(self.layers, self.scales)]
         weights, biases, windows = zip(*parts)
         sizes = [len(bias) for bias in biases]
-        return Convolve(_joined(weights), _joined(biases), windows[0], self.ceiling, sizes, self.owns_gradient, dtype)
+        return FusedConv2d(_cat(weights), _cat(biases), windows[0], self.ceiling, sizes, self.owns_gradient, dtype)
 
 
-def _joined(parts):
+def _cat(parts: Sequence[Tensor]) -> Tensor:
     """Tensors end to end. The first `torch.cat` on meta tensors takes PyTorch half a second of imports."""
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
-def _parameters(layer, scales, device, dtype):
+def _parameters(
+    layer: Layer, scales: Sequence[Layer], device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Window]:
     """(weight, bias, window) of a convolution, the layers that scale its channels worked in."""
     weight, bias, window = convolution_parameters(layer, Weights(layer, device, dtype))
     bias = weight.new_zeros(len(weight)) if bias is None else bias
@@ -78,62 +80,72 @@ def _parameters(layer, scales, device, dtype):
     return weight, bias, window
 
 
-def fuse(steps, target):
-    """The steps (in order, of `network.Step`) that compute value ``target``, with those fused that can be."""
+AnyStep = Step | FusedStep
+
+
+def fuse(steps: Sequence[Step], target: int) -> list[AnyStep]:
+    """``steps`` (in order), which compute the value number ``target``, with those fused that can be."""
     uses = Counter(number for step in steps for number in step.inputs)
     uses[target] += 1
     readers = {number: step for step in steps for number in step.inputs}
-    gone, fused = set(), []
+    absorbed: set[Step] = set()
+    fused: list[AnyStep] = []
     for step in steps:
-        if step in gone:
+        if step in absorbed:
             continue
         if step.layer.type in CONVOLUTIONS:
-            step, swallowed = _with_activation(step, uses, readers)
-            gone.update(swallowed)
-        fused.append(step)
+            convolution, followers = _with_activation(step, uses, readers)
+            absorbed.update(followers)
+            fused.append(convolution)
+        else:
+            fused.append(step)
     return _with_gradients(_side_by_side(fused), uses)
 
 
-def _with_activation(step, uses, readers):
-    """A convolution with the ReLU, or the min(ReLU, c), that alone reads it; and the steps that this stands for."""
+def _with_activation(step: Step, uses: Counter[int], readers: dict[int, Step]) -> tuple[FusedStep, list[Step]]:
+    """A convolution with the ReLU, or the min(ReLU, c), that alone reads it; and the steps that this replaces."""
 
-    def next_of(step, type_name):
+    def next_of(step: Step, type_name: str) -> Step | None:
         number = step.outputs[0]
         reader = readers.get(number)
         return reader if uses[number] == 1 and reader is not None and reader.layer.type == type_name else None
 
-    scales, last = [], step
+    scales: list[Step] = []
+    last = step
     while (reader := next_of(last, "BatchNorm") or next_of(last, "Scale")) and scales_channels(reader.layer):
         scales.append(reader)
         last = reader
     own = tuple(reader.layer for reader in scales)
-    whole = Convolution((step.layer,), step.inputs, last.outputs, (own,))
+    whole = FusedStep((step.layer,), step.inputs, last.outputs, (own,))
     relu = next_of(last, "ReLU")
     if relu is None or relu.layer.parameters.relu_param.negative_slope:
         return whole, scales
     whole = replace(whole, outputs=relu.outputs, ceiling=math.inf)
+    # min(x, c) of a rectified x, as prototxts write it: c - max(c - x, 0)
     flip = next_of(relu, "Power")
     second = flip and next_of(flip, "ReLU")
-    back = second and next_of(second, "Power")
-    if not back or second.layer.parameters.relu_param.negative_slope or not _flips_alike(flip, back):
-        return whole, (*scales, relu)
+    flip_back = second and next_of(second, "Power")
+    if not (flip and second and flip_back):
+        return whole, [*scales, relu]
+    if second.layer.parameters.relu_param.negative_slope or not _flips_alike(flip.layer, flip_back.layer):
+        return whole, [*scales, relu]
     ceiling = flip.layer.parameters.power_param.shift
-    return replace(whole, outputs=back.outputs, ceiling=ceiling), (*scales, relu, flip, second, back)
+    return replace(whole, outputs=flip_back.outputs, ceiling=ceiling), [*scales, relu, flip, second, flip_back]
 
 
-def _flips_alike(first, second):
-    """Whether two Power layers both compute c - x, of one c that is 0 or more: then c - max(c - x, 0) is min(x, c)."""
-    first, second = first.layer.parameters.power_param, second.layer.parameters.power_param
-    return first.power == second.power == 1 and first.scale == second.scale == -1 and first.shift == second.shift >= 0
+def _flips_alike(first: Layer, second: Layer) -> bool:
+    """Whether two Power layers both compute c - x, of one c that is 0 or more."""
+    p, q = first.parameters.power_param, second.parameters.power_param
+    return p.power == q.power == 1 and p.scale == q.scale == -1 and p.shift == q.shift >= 0
 
 
-def _side_by_side(steps):
+def _side_by_side(steps: Sequence[AnyStep]) -> list[AnyStep]:
     """The steps, with 1x1 convolutions of the same input and activation joined at the place of the first."""
-    groups = {}
+    groups: dict[Hashable, list[FusedStep]] = {}
     for step in steps:
-        if isinstance(step, Convolution) and _is_pointwise(step.layer):
+        if isinstance(step, FusedStep) and _is_pointwise(step.layer):
             groups.setdefault((step.inputs, step.ceiling), []).append(step)
-    joined = {}
+    joined: dict[int, AnyStep] = {}
     for group in groups.values():
         layers = tuple(step.layers[0] for step in group)
         outputs = tuple(step.outputs[0] for step in group)
@@ -142,18 +154,18 @@ def _side_by_side(steps):
     return list(dict.fromkeys(joined.get(step.outputs[0], step) if step.outputs else step for step in steps))
 
 
-def _with_gradients(steps, uses):
-    """The steps, with the convolutions told whose gradient no other step sees: its only reader makes it anew."""
+def _with_gradients(steps: Sequence[AnyStep], uses: Counter[int]) -> list[AnyStep]:
+    """The steps, each convolution told whether it owns its gradient: its only reader makes a new one."""
     making = (*CONVOLUTIONS, "Pooling", "LRN")
     read = {number for step in steps if step.layer.type in making for number in step.inputs}
     owned = {number for number in read if uses[number] == 1}
     return [
-        replace(step, owns_gradient=owned.issuperset(step.outputs)) if isinstance(step, Convolution) else step
+        replace(step, owns_gradient=owned.issuperset(step.outputs)) if isinstance(step, FusedStep) else step
         for step in steps
     ]
 
 
-def _is_pointwise(layer):
+def _is_pointwise(layer: Layer) -> bool:
     p = layer.parameters.convolution_param
     windows = {*p.kernel_size, *p.stride, p.group, *p.dilation, 1}
     sides = (p.HasField(f"{what}_{side}") for what in ("kernel", "stride", "pad") for side in "hw")

@@ -1,12 +1,19 @@
 """A Caffe model run and differentiated by PyTorch, on a CPU or a GPU."""
 
+from collections.abc import Callable, Iterable, Sequence
+
 import torch
+from torch import Tensor
 
 from deepdream.errors import is_out_of_memory
 from deepdream.memory.malloc import disable_trim
-from deepdream.networks.network import Network, out_of_memory
-from deepdream.networks.torch import compiled as torch_compiled
-from deepdream.networks.torch.fusion import Convolution, fuse
+from deepdream.networks.caffemodel import Model
+from deepdream.networks.network import Network, Objective, Size, out_of_memory
+from deepdream.networks.steps import Runnable
+from deepdream.networks.torch import compiled
+from deepdream.networks.torch.fusion import FusedStep, fuse
+from deepdream.networks.torch.layers import LayerFunction
+from deepdream.networks.torch.loops import CompileNotice
 from deepdream.networks.torch.peak import PeakMemory
 
 
@@ -15,47 +22,56 @@ class TorchNetwork(Network):
 
     ``precision``: the name of the type in which the convolutions compute. With bfloat16 the first one, that of the
     picture, and all that is before it stay in float32; what follows a convolution takes its values as they come.
+    ``on_message`` gets a line where something takes long and has no progress bar.
     """
 
-    def __init__(self, model, mean, loop, device="cpu", precision="float32"):
+    def __init__(
+        self,
+        model: Model,
+        mean: Sequence[float],
+        loop: Iterable[str],
+        device: torch.device | str = "cpu",
+        precision: str = "float32",
+        on_message: Callable[[str], None] | None = None,
+    ) -> None:
         super().__init__(model, mean, loop, device)
         self.precision = precision
-        self._dtype = getattr(torch, precision)
+        self._dtype: torch.dtype = getattr(torch, precision)
+        self._compile_notice = CompileNotice(on_message)
         if self.device.type == "cpu":
             disable_trim()
 
-    def activations(self, picture, layer):
-        """As `Network.activations` tells."""
-        with torch.no_grad():
+    def activations(self, picture: Tensor, layer: str) -> Tensor:
+        with torch.no_grad(), self._compile_notice:
             return self._forward(self._input(picture, layer), layer)[0].to(picture.dtype)
 
-    def gradient(self, picture, layer, objective):
-        """As `Network.gradient` tells."""
+    def gradient(self, picture: Tensor, layer: str, objective: Objective) -> Tensor:
         x = self._input(picture, layer).requires_grad_()
-        top = self._forward(x, layer)
-        direction = objective(top[0].detach().to(picture.dtype)).to(top.dtype)
-        try:
-            return torch.autograd.grad(top, x, direction[None])[0][0].to(picture.dtype)
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise out_of_memory(layer, error) from error
-            raise
+        with self._compile_notice:
+            top = self._forward(x, layer)
+            direction = objective(top[0].detach().to(picture.dtype)).to(top.dtype)
+            try:
+                gradient = torch.autograd.grad(top, x, direction[None])[0][0]
+            except (RuntimeError, MemoryError) as error:
+                if is_out_of_memory(error):
+                    raise out_of_memory(layer, error) from error
+                raise
+        return self._from_channels(gradient).to(picture.dtype)
 
-    def memory(self, layer, size):
-        """As `Network.memory` tells."""
+    def memory(self, layer: str, size: Size) -> int:
         self.check_size(layer, size)
-        with PeakMemory() as peak, torch_compiled.stand_for(self.device):
+        with PeakMemory() as peak, compiled.emulate_device(self.device):
             self.gradient(torch.empty(3, *size, device="meta"), layer, lambda top: top)
         return peak.bytes
 
-    def _input(self, picture, layer):
-        self.check_size(layer, picture.shape[1:])
+    def _input(self, picture: Tensor, layer: str) -> Tensor:
+        self.check_size(layer, (picture.shape[1], picture.shape[2]))
         dtype = torch.promote_types(self._dtype, torch.float32)
-        return picture[None].to(dtype).contiguous(memory_format=torch.channels_last)
+        return self._to_channels(picture)[None].to(dtype).contiguous(memory_format=torch.channels_last)
 
-    def _function(self, step, device, dtype):
-        return super()._function(step, device, self._dtype if isinstance(step, Convolution) else dtype)
+    def _function(self, step: Runnable, device: torch.device, dtype: torch.dtype) -> LayerFunction:
+        return super()._function(step, device, self._dtype if isinstance(step, FusedStep) else dtype)
 
-    def _select(self, layer):
-        steps, target = super()._select(layer)
+    def _select(self, layer: str) -> tuple[Sequence[Runnable], int]:
+        steps, target = self._needed(layer)
         return fuse(steps, target), target

@@ -1,0 +1,238 @@
+"""2D convolutions as a dream needs them: the activation applied at once, and no derivative but the input's.
+
+On a CPU both passes are forward convolutions of oneDNN, with weights laid out for it once: the derivative by the input
+is the convolution of the gradient with the transposed weights (for stride 1), or a sub-pixel convolution (where the
+input has few channels); else PyTorch's own is used.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deepdream.networks.torch import compiled
+from deepdream.networks.torch.loops import Pair
+
+ONEDNN_TYPES = (torch.float32, torch.bfloat16)
+MAX_SIZE_RATIO = 1.1  # pictures whose numbers of pixels differ by no more share a layout of the weights
+MAX_PICTURE_CHANNELS = 4  # up to so many input channels, the derivative is faster as a sub-pixel convolution
+CHANNELS_LAST = torch.channels_last
+
+
+class Window(NamedTuple):
+    """How a convolution moves over its input; each pair is (vertical, horizontal)."""
+
+    kernel: Pair
+    stride: Pair
+    pad: Pair
+    dilation: Pair
+    groups: int
+
+
+class FusedConv2d:
+    """A convolution, the activation after it and the split of its channels: called with (1, c, h, w).
+
+    ``weight``: (out, in / groups, kh, kw); ``bias``: (out,). ``ceiling``: None for no activation, infinity for a ReLU,
+    c for a ReLU that stops at c. ``sizes``: channels of each output. ``owns_gradient``: the gradient by the output may
+    be overwritten. ``dtype``: the type in which it computes; bfloat16 not where the picture itself comes in, whose grey
+    levels it would round. Returns a tuple of tensors.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        window: Window,
+        ceiling: float | None,
+        sizes: Sequence[int],
+        owns_gradient: bool,
+        dtype: torch.dtype,
+    ) -> None:
+        kernel, stride, pad, dilation, groups = window
+        of_picture = weight.shape[1] <= MAX_PICTURE_CHANNELS and groups == 1
+        self._dtype = torch.float32 if of_picture and dtype == torch.bfloat16 else dtype
+        self._weight = weight = weight.to(self._dtype).contiguous(memory_format=CHANNELS_LAST)
+        self._window, self._ceiling, self._sizes = window, ceiling, list(sizes)
+        self._owns_gradient = owns_gradient and len(sizes) == 1
+        self._forward = PackedConv2d(lambda: weight, bias.to(self._dtype), stride, pad, dilation, groups, ceiling)
+        is_depthwise = weight.shape[1] == 1 and groups == len(weight)
+        self._is_strided_depthwise = is_depthwise and stride != (1, 1) and dilation == (1, 1)
+        self._sub_pixel = self._transposed = None
+        reach = [d * (k - 1) for k, d in zip(kernel, dilation)]
+        if of_picture and dilation == (1, 1):
+            margin = _sub_pixel_margin(window)
+            self._sub_pixel = PackedConv2d(lambda: sub_pixel_weight(weight, stride, pad), pad=margin)
+        elif stride == (1, 1) and all(p <= r for p, r in zip(pad, reach)):
+            margin = (reach[0] - pad[0], reach[1] - pad[1])
+            self._transposed = PackedConv2d(
+                lambda: transposed_weight(weight, groups), None, stride, margin, dilation, groups
+            )
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        # One of several outputs side by side is a slice; both passes want it on its own.
+        return _FusedConv2dFunction.apply(x.to(self._dtype).contiguous(memory_format=CHANNELS_LAST), self)
+
+    @property
+    def has_activation(self) -> bool:
+        """Whether `backward` needs the values."""
+        return self._ceiling is not None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The activated convolution, all outputs in one tensor."""
+        return self._forward(x)
+
+    def split(self, y: Tensor) -> tuple[Tensor, ...]:
+        """The outputs that lie side by side in ``y``."""
+        return y.split(self._sizes, 1) if len(self._sizes) > 1 else (y,)
+
+    def backward(self, gradients: Sequence[Tensor], y: Tensor | None, shape: torch.Size) -> Tensor:
+        """The derivative by the input, of ``shape``, from those by the outputs.
+
+        ``y``: what `forward` returned; None if there is no activation.
+        """
+        if self._is_strided_depthwise and gradients[0].dtype == torch.bfloat16 and compiled.is_supported(gradients[0]):
+            gradient = gradients[0].contiguous(memory_format=CHANNELS_LAST)
+            _, stride, pad, _, _ = self._window
+            return compiled.depthwise_backward(gradient, y, self._ceiling, self._weight, shape, stride, pad)
+        gradient = self._before_activation(gradients, y)
+        if self._sub_pixel is not None:
+            return sub_pixel_backward(gradient, self._sub_pixel, self._window, shape)
+        gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
+        return self._strided_backward(gradient, shape) if self._transposed is None else self._transposed(gradient)
+
+    def _strided_backward(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        _, stride, pad, dilation, groups = self._window
+        # Of the input only the shape is looked at.
+        x = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=CHANNELS_LAST)
+        return torch.ops.aten.convolution_backward(
+            gradient, x, self._weight, None, stride, pad, dilation, False, (0, 0), groups, (True, False, False)
+        )[0]
+
+    def _before_activation(self, gradients: Sequence[Tensor], y: Tensor | None) -> Tensor:
+        """The derivative by the convolution's value, side by side, from those by the activated outputs."""
+        if y is None:
+            return gradients[0] if len(gradients) == 1 else torch.cat(list(gradients), 1)
+        # A gradient that is one number spread out, as behind a global mean, has no memory to write to.
+        in_place = self._owns_gradient and gradients[0].is_contiguous(memory_format=CHANNELS_LAST)
+        whole = gradients[0] if in_place else torch.empty_like(y)
+        for gradient, part, out in zip(gradients, self.split(y), self.split(whole)):
+            torch.ops.aten.hardtanh_backward(gradient, part, 0, self._ceiling, grad_input=out)
+        return whole
+
+
+class _FusedConv2dFunction(torch.autograd.Function):
+    """autograd.Function for `FusedConv2d`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, convolution: FusedConv2d) -> tuple[Tensor, ...]:
+        y = convolution.forward(x)
+        ctx.convolution, ctx.shape = convolution, x.shape
+        ctx.save_for_backward(y if convolution.has_activation else None)
+        return convolution.split(y)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.convolution.backward(gradients, *ctx.saved_tensors, ctx.shape), None
+
+
+class PackedConv2d:
+    """A convolution without derivative, for tensors in channels_last. ``ceiling`` as `FusedConv2d` has it.
+
+    oneDNN, on a CPU, applies the activation while the values are in its registers, and takes weights in a layout of
+    its own. To lay them out costs as much as a small convolution, so it is done once for all pictures of about a
+    size: which layout is best depends on the size. ``make_weight`` gives the weights (out, in / groups, kh, kw).
+    """
+
+    def __init__(
+        self,
+        make_weight: Callable[[], Tensor],
+        bias: Tensor | None = None,
+        stride: Pair = (1, 1),
+        pad: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+        ceiling: float | None = None,
+    ) -> None:
+        self._make_weight, self._bias, self._ceiling = make_weight, bias, ceiling
+        self._window = pad, stride, dilation, groups  # in oneDNN's order
+        self._weight: Tensor | None = None
+        self._pixels = 0  # of the picture that the weights are laid out for
+
+    def __call__(self, x: Tensor) -> Tensor:
+        onednn = x.device.type == "cpu" and x.dtype in ONEDNN_TYPES and torch.backends.mkldnn.is_available()
+        pixels = x.shape[2] * x.shape[3]
+        is_near = pixels / MAX_SIZE_RATIO <= self._pixels <= pixels * MAX_SIZE_RATIO
+        if self._weight is None or (onednn and not is_near):
+            self._weight, self._pixels = self._make_weight().contiguous(memory_format=CHANNELS_LAST), pixels
+            if onednn:
+                self._weight = torch.ops.mkldnn._reorder_convolution_weight(self._weight, *self._window, x.shape)
+        if onednn:
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, self._weight, self._bias, *self._window, *self._onednn_activation()
+            )
+        pad, stride, dilation, groups = self._window
+        y = F.conv2d(x, self._weight, self._bias, stride, pad, dilation, groups)
+        return y if self._ceiling is None else y.clamp_(0, self._ceiling)
+
+    def _onednn_activation(self) -> tuple[str, list[float], str]:
+        """The activation as oneDNN's operator takes it: its name, its numbers, its variant."""
+        if self._ceiling is None:
+            return "none", [], ""
+        return ("relu", [], "") if self._ceiling == math.inf else ("hardtanh", [0.0, self._ceiling], "")
+
+
+def transposed_weight(weight: Tensor, groups: int) -> Tensor:
+    """The weights (out, in / groups, kh, kw) rotated by 180 degrees, in and out swapped: (in, out / groups, kh, kw)."""
+    outs, ins, *kernel = weight.shape
+    swapped = weight.reshape(groups, outs // groups, ins, *kernel).transpose(1, 2)
+    return swapped.reshape(groups * ins, outs // groups, *kernel).flip(2, 3)
+
+
+def sub_pixel_weight(weight: Tensor, stride: Pair, pad: Pair) -> Tensor:
+    """The weights of the sub-pixel convolution (Shi et al. 2016) that is the derivative by the input.
+
+    Pixel s m + r of the input is covered by windows m - d through weight s d + r + pad: for each phase r of the
+    stride s that is a plain convolution over d. From (out, in, kh, kw) to (in * sh * sw, out, dh, dw).
+    """
+    margins: list[int] = []
+    for size, s, p in zip(weight.shape[:1:-1], stride[::-1], pad[::-1]):
+        before = -p % s  # up to weight s d + pad of the first d
+        margins += [before, -(before + size) % s]
+    weight = F.pad(weight, margins)
+    outs, ins, height, width = weight.shape
+    phases = weight.reshape(outs, ins, height // stride[0], stride[0], width // stride[1], stride[1])
+    return phases.permute(1, 3, 5, 0, 2, 4).flatten(0, 2).flip(2, 3)
+
+
+def _sub_pixel_reach(kernel: int, stride: int, pad: int) -> tuple[int, int]:
+    """How many windows before (first) and after (second) window m cover pixels s m to s m + s - 1."""
+    return (kernel - 1 - pad) // stride, -(-pad // stride)
+
+
+def _sub_pixel_margin(window: Window) -> Pair:
+    """The padding of the convolution by `sub_pixel_weight`: enough before and after, whatever the size is."""
+    vertical, horizontal = (_margin(*axis) for axis in zip(*window[:3]))
+    return vertical, horizontal
+
+
+def _margin(kernel: int, stride: int, pad: int) -> int:
+    before, after = _sub_pixel_reach(kernel, stride, pad)
+    missing = -((2 * pad - kernel + 1) // stride)  # of a size s m, at most so many of m windows
+    return max(0, before, after + missing)
+
+
+def sub_pixel_backward(gradient: Tensor, convolution: PackedConv2d, window: Window, shape: torch.Size) -> Tensor:
+    """The derivative by the input, of ``shape``, from that by the output and the convolution by `sub_pixel_weight`."""
+    dx = convolution(gradient.contiguous(memory_format=CHANNELS_LAST))
+    stride = window.stride
+    blocks = [-(-shape[2 + axis] // stride[axis]) for axis in (0, 1)]
+    for axis, margin in enumerate(_sub_pixel_margin(window)):
+        before, _ = _sub_pixel_reach(window.kernel[axis], stride[axis], window.pad[axis])
+        dx = dx.narrow(2 + axis, margin - before, blocks[axis])
+    # `F.pixel_shuffle`, for strides that differ as well
+    dx = dx.reshape(1, -1, *stride, *blocks).permute(0, 1, 4, 2, 5, 3)
+    dx = dx.reshape(1, dx.shape[1], blocks[0] * stride[0], blocks[1] * stride[1])
+    return dx[:, :, : shape[2], : shape[3]]

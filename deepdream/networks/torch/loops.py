@@ -1,0 +1,208 @@
+"""Loops that Numba compiles for all cores of a CPU.
+
+Their arrays are (h, w, c), contiguous, which is how a tensor (1, c, h, w) in channels_last lies in memory. What is
+compiled is kept on disk, so that it takes seconds only once.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import numba
+import numpy as np
+import torch
+from numba.core import config, event
+
+Array = np.ndarray
+Pair = tuple[int, int]  # (vertical, horizontal)
+
+LRN_BETA = 0.75  # the exponent that nearly all nets have: square roots give it, several times as fast as a power
+_PIXELS = 64  # that a core takes at a time
+_ROWS = 8  # that a core takes at a time of what lies in its cache meanwhile
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
+
+@cache
+def start_threads() -> None:
+    """Start Numba's threads, no more than PyTorch's, with which it shares OpenMP where it can.
+
+    Left to itself, Numba would take one for every processor, and tell OpenMP, PyTorch's too, to do so.
+    """
+    threads = torch.get_num_threads()
+    config.THREADING_LAYER_PRIORITY = ["omp", "workqueue", "tbb"]  # type: ignore[attr-defined]  # set at run time
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
+    torch.set_num_threads(threads)
+
+
+class CompileNotice(event.Listener):
+    """A context within which ``on_message`` gets a line when the first loop is compiled; one line in all.
+
+    Nothing is compiled where Numba finds on disk what an earlier run has compiled.
+    """
+
+    def __init__(self, on_message: Callable[[str], None] | None = None) -> None:
+        self._on_message = on_message
+
+    def __enter__(self) -> None:
+        event.register("numba:compile", self)
+
+    def __exit__(self, *exception: object) -> None:
+        event.unregister("numba:compile", self)
+
+    def on_start(self, event: event.Event) -> None:
+        """Called by Numba before it compiles."""
+        if self._on_message and event.data["dispatcher"].py_func.__module__ == __name__:
+            self._on_message("compiling loops for pooling and normalisation, which takes some seconds the first time")
+            self._on_message = None
+
+    def on_end(self, event: event.Event) -> None:
+        """Called by Numba after it has compiled."""
+
+
+def _compile(function: Callable) -> Callable:
+    try:
+        return numba.njit(parallel=True, error_model="numpy", cache=True)(function)
+    except RuntimeError:  # no folder for it can be written to: it is compiled in every run
+        return numba.njit(parallel=True, error_model="numpy")(function)
+
+
+@_compile
+def max_pool(x: Array, top: Array, places: Array, kernel: Pair, stride: Pair, pad: Pair) -> None:
+    """Write the largest value of each window to ``top``, and to ``places`` (uint8) where in the window it is first."""
+    height, width, channels = x.shape
+    for row in numba.prange(top.shape[0]):
+        first_row = row * stride[0] - pad[0]
+        for column in range(top.shape[1]):
+            first_column = column * stride[1] - pad[1]
+            best, place = top[row, column], places[row, column]
+            is_first = True
+            for i in range(max(first_row, 0), min(first_row + kernel[0], height)):
+                for j in range(max(first_column, 0), min(first_column + kernel[1], width)):
+                    value = x[i, j]
+                    number = np.uint8((i - first_row) * kernel[1] + j - first_column)
+                    if is_first:
+                        best[:] = value
+                        place[:] = number
+                        is_first = False
+                    for c in range(channels):
+                        is_larger = value[c] > best[c]
+                        best[c] = value[c] if is_larger else best[c]
+                        place[c] = number if is_larger else place[c]
+
+
+@_compile
+def max_pool_backward(gradient: Array, places: Array, out: Array, kernel: Pair, stride: Pair, pad: Pair) -> None:
+    """Write to ``out``, shaped as the input, the derivative from that at the top and the ``places`` of `max_pool`."""
+    height, width, channels = out.shape
+    rows, columns = gradient.shape[:2]
+    for i in numba.prange(height):
+        first_row = max(0, -((kernel[0] - 1 - i - pad[0]) // stride[0]))
+        for j in range(width):
+            first_column = max(0, -((kernel[1] - 1 - j - pad[1]) // stride[1]))
+            total = out[i, j]
+            total[:] = _ZERO
+            for row in range(first_row, min((i + pad[0]) // stride[0] + 1, rows)):
+                for column in range(first_column, min((j + pad[1]) // stride[1] + 1, columns)):
+                    down, right = i + pad[0] - row * stride[0], j + pad[1] - column * stride[1]
+                    number = np.uint8(down * kernel[1] + right)
+                    value, place = gradient[row, column], places[row, column]
+                    for c in range(channels):
+                        total[c] += value[c] if place[c] == number else _ZERO
+
+
+@numba.njit(error_model="numpy")
+def _sum_near(padded: Array, reach: int, total: Array) -> None:
+    """Write to ``total`` the sum of each number of ``padded`` and ``reach`` on either side."""
+    for c in range(len(total)):
+        total[c] = padded[c]
+    for step in range(1, 2 * reach + 1):
+        for c in range(len(total)):
+            total[c] += padded[c + step]
+
+
+@_compile
+def lrn(x: Array, top: Array, reach: int, alpha: np.float32, k: np.float32) -> None:
+    """Write x * (k + alpha * sum of the squares up to ``reach`` channels away) ** -0.75 to ``top``."""
+    width, channels = x.shape[1:]
+    pixels = x.shape[0] * width
+    for part in numba.prange((pixels + _PIXELS - 1) // _PIXELS):
+        squares, near = np.zeros(channels + 2 * reach, np.float32), np.empty(channels, np.float32)
+        for pixel in range(part * _PIXELS, min((part + 1) * _PIXELS, pixels)):
+            value, result = x[pixel // width, pixel % width], top[pixel // width, pixel % width]
+            for c in range(channels):
+                squares[c + reach] = value[c] * value[c]
+            _sum_near(squares, reach, near)
+            for c in range(channels):
+                root = np.sqrt(k + alpha * near[c])
+                result[c] = value[c] / (root * np.sqrt(root))
+
+
+@_compile
+def lrn_backward(x: Array, gradient: Array, out: Array, reach: int, alpha: np.float32, k: np.float32) -> None:
+    """Write to ``out`` the derivative of `lrn` by ``x`` from that at the top."""
+    width, channels = x.shape[1:]
+    pixels = x.shape[0] * width
+    for part in numba.prange((pixels + _PIXELS - 1) // _PIXELS):
+        squares, crossed = np.zeros(channels + 2 * reach, np.float32), np.zeros(channels + 2 * reach, np.float32)
+        near, factor = np.empty(channels, np.float32), np.empty(channels, np.float32)
+        for pixel in range(part * _PIXELS, min((part + 1) * _PIXELS, pixels)):
+            i, j = pixel // width, pixel % width
+            value, given, result = x[i, j], gradient[i, j], out[i, j]
+            for c in range(channels):
+                squares[c + reach] = value[c] * value[c]
+            _sum_near(squares, reach, near)
+            for c in range(channels):
+                root = np.sqrt(k + alpha * near[c])
+                power = _ONE / (root * np.sqrt(root))
+                factor[c] = power
+                crossed[c + reach] = given[c] * value[c] * power / (root * root)
+            _sum_near(crossed, reach, near)
+            for c in range(channels):
+                result[c] = given[c] * factor[c] - np.float32(2 * LRN_BETA) * alpha * value[c] * near[c]
+
+
+@_compile
+def depthwise_backward(
+    gradient: Array, y: Array, out: Array, least: np.int16, most: np.int16, stride: Pair, pad: Pair, weight: Array
+) -> None:
+    """Write to ``out`` the derivative by the input from that by the output, where that is of ``least`` to ``most``.
+
+    All are the bits of bfloat16, but ``weight``, float32 (kh, kw, c).
+    """
+    height, channels = len(out), out.shape[2]
+    rows, columns = gradient.shape[:2]
+    for part in numba.prange((height + _ROWS - 1) // _ROWS):
+        start, stop = part * _ROWS, min((part + 1) * _ROWS, height)
+        first_row = max(0, -((weight.shape[0] - 1 - start - pad[0]) // stride[0]))
+        last_row = max(first_row, min((stop - 1 + pad[0]) // stride[0] + 1, rows))
+        bits = np.empty((last_row - first_row, columns, channels), np.uint32)
+        for row in range(first_row, last_row):
+            for column in range(columns):
+                value, given, taken = y[row, column], gradient[row, column], bits[row - first_row, column]
+                for c in range(channels):
+                    passes = (value[c] >= least) & (value[c] <= most)
+                    taken[c] = np.uint32(given[c]) << np.uint32(16) if passes else np.uint32(0)
+        _spread(bits.view(np.float32), first_row, out[start:stop], start, stride, pad, weight)
+
+
+@numba.njit(error_model="numpy")
+def _spread(gradient: Array, first_row: int, out: Array, start: int, stride: Pair, pad: Pair, weight: Array) -> None:
+    """Write to ``out``, rows from ``start`` on, what the rows of ``gradient`` from ``first_row`` on give them."""
+    total = np.empty(out.shape[2], np.float32)
+    bits = total.view(np.uint32)
+    for i in range(start, start + len(out)):
+        near = max(0, -((weight.shape[0] - 1 - i - pad[0]) // stride[0]))
+        far = min((i + pad[0]) // stride[0] + 1, first_row + len(gradient))
+        for j in range(out.shape[1]):
+            left = max(0, -((weight.shape[1] - 1 - j - pad[1]) // stride[1]))
+            right = min((j + pad[1]) // stride[1] + 1, gradient.shape[1])
+            total[:] = _ZERO
+            for row in range(near, far):
+                for column in range(left, right):
+                    value = gradient[row - first_row, column]
+                    factor = weight[i + pad[0] - row * stride[0], j + pad[1] - column * stride[1]]
+                    for c in range(len(total)):
+                        total[c] += value[c] * factor[c]
+            result = out[i - start, j]
+            for c in range(len(total)):
+                to_even = np.uint32(0x7FFF) + ((bits[c] >> np.uint32(16)) & np.uint32(1))
+                result[c] = (bits[c] + to_even) >> np.uint32(16)
