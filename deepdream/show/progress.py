@@ -1,12 +1,16 @@
-"""What the user sees while it runs: lines, progress bars and the live picture. All of it goes to standard error."""
+"""What the user sees while it runs: lines, progress and the live picture. All text goes to standard error.
+
+A terminal gets a bar, anything else (a log file, cron, a batch system) a line now and then. There is no colour.
+"""
 
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +22,20 @@ if TYPE_CHECKING:
 LIVE_PICTURE_SECONDS = 0.5
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
 BAR_DELAY = 1e-3  # seconds: enough for tqdm to show no bar before there is progress
+LOG_SECONDS = 60.0  # between two lines in a log
+
+
+class Progress(Protocol):
+    """Work of which ``n`` out of ``total`` is done: what `tqdm` and `LogLines` have in common."""
+
+    n: float
+    total: float | None
+
+    def update(self, n: float) -> object:
+        """So much more is done."""
+
+    def set_postfix_str(self, s: str, refresh: bool = ...) -> None:
+        """Words to show beside it."""
 
 
 class Screen:
@@ -41,25 +59,27 @@ class Screen:
             self.tell(line)
 
     @contextmanager
-    def bar(self, total: int | None, what: str) -> "Iterator[tqdm]":
-        """A progress bar with the time that is left; it appears with the first progress."""
+    def progress(self, total: float | None, what: str) -> Iterator[Progress]:
+        """Shows progress and the time that is left, as soon as there is progress."""
+        if self.level < 1 or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            yield LogLines(total, what, self.tell)
+            return
         from tqdm import tqdm
 
-        off = self.level < 1
         with tqdm(
-            total=total, desc=what, bar_format=BAR_FORMAT, disable=off, delay=BAR_DELAY, file=sys.stderr
+            total=total, desc=what, bar_format=BAR_FORMAT, dynamic_ncols=True, delay=BAR_DELAY, file=sys.stderr
         ) as self._bar:
             yield self._bar
         self._bar = None
 
     @contextmanager
     def counter(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar over frames, as a function of (done, total)."""
-        with self.bar(None, what) as bar:
+        """Progress over frames, as a function of (done, total)."""
+        with self.progress(None, what) as progress:
 
             def on_progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
+                progress.total = total
+                progress.update(done - progress.n)
 
             yield on_progress
 
@@ -69,24 +89,62 @@ class Screen:
 
         ``preview``: the file of the live picture, which -v 3 shows.
         """
-        with self.bar(work, "dream") as bar:
-            yield DreamProgress(self, bar, count, LivePicture(preview) if self.level >= 3 else None)
+        with self.progress(work, "dream") as progress:
+            yield DreamProgress(self, progress, count, LivePicture(preview) if self.level >= 3 else None)
+
+
+class LogLines:
+    """Progress as lines: one at each tenth of the work, and one a minute in between."""
+
+    def __init__(self, total: float | None, what: str, tell: Callable[[str], None]) -> None:
+        self.n = 0.0
+        self.total = total
+        self._what = what
+        self._tell = tell
+        self._postfix = ""
+        self._started = self._told = time.monotonic()
+        self._tenths = 0
+
+    def set_postfix_str(self, s: str, refresh: bool = True) -> None:
+        """Words for the next line."""
+        self._postfix = f", {s}"
+
+    def update(self, n: float) -> None:
+        """So much more is done; says so if a line is due."""
+        self.n += n
+        if not self.total or not self.n:
+            return
+        now = time.monotonic()
+        tenths = int(10 * self.n / self.total)
+        if tenths == self._tenths and now - self._told < LOG_SECONDS:
+            return
+        self._tenths, self._told = tenths, now
+        gone = now - self._started
+        left = gone * (self.total - self.n) / self.n
+        self._tell(
+            f"{self._what} {self.n / self.total:4.0%}: {_show_seconds(gone)} gone, {_show_seconds(left)} left"
+            f"{self._postfix}"
+        )
+
+
+def _show_seconds(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 class DreamProgress:
-    """Shows the reports of a render: the bar, the lines of -v 2 and the live picture."""
+    """Shows the reports of a render: its progress, the lines of -v 2 and the live picture."""
 
-    def __init__(self, screen: Screen, bar: "tqdm", count: int, live: "LivePicture | None") -> None:
+    def __init__(self, screen: Screen, progress: Progress, count: int, live: "LivePicture | None") -> None:
         self._screen = screen
-        self._bar = bar
+        self._progress = progress
         self._count = count
         self._live = live
 
     def on_step(self, number: int, report: "StepReport") -> None:
         """A step of frame ``number`` (from 0) is done."""
         frame = f"frame {number + 1}/{self._count}"
-        self._bar.set_postfix_str(f"{frame}, octave {report.octave}/{report.octaves}", refresh=False)
-        self._bar.update(report.pixels)
+        self._progress.set_postfix_str(f"{frame}, octave {report.octave}/{report.octaves}", refresh=False)
+        self._progress.update(report.pixels)
         if self._screen.level >= 2:  # the mean takes time
             height, width = report.size
             self._screen.detail(
