@@ -234,7 +234,7 @@ def run_dream(
     warning = memory.warning(*dreamed) if todo else None
     if warning:
         screen.tell(warning)
-    with screen.dream(render.work, count, output / PREVIEW_NAME) as progress:
+    with screen.dream(render.pixel_steps, count, output / PREVIEW_NAME) as progress:
         try:
             for report in dream_frames(render, network, progress.on_step):
                 progress.on_frame(report)

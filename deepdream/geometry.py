@@ -1,8 +1,12 @@
-"""Where the divide modes cut a picture: plain geometry, nothing of pictures or networks."""
+"""Where octaves and tiles lie: plain arithmetic of sizes, nothing of pictures or networks.
+
+The divide modes 1 and 2 are those of DeepDreamVideoOpticalFlow; mode 3 is the tiled gradient of the DeepDream
+notebook (Mordvintsev, Olah and Tyka 2015). All sizes are (h, w) in pixels.
+"""
 
 from dataclasses import dataclass
 
-from deepdream.options import DivideMode
+from deepdream.options import DivideMode, DivideOptions
 
 
 @dataclass(frozen=True)
@@ -15,56 +19,60 @@ class Tile:
     right: int
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int]:
         """(h, w)"""
         return self.bottom - self.top, self.right - self.left
 
     @property
-    def of(self):
+    def index(self) -> tuple[slice, slice, slice]:
         """The index that takes the tile out of a picture (c, h, w)."""
         return slice(None), slice(self.top, self.bottom), slice(self.left, self.right)
 
 
-def divide(height, width, options):
-    """The sub-images of a picture that are dreamed each alone under `DivideOptions`: they cover each pixel once.
+def divide(height: int, width: int, options: DivideOptions) -> list[Tile]:
+    """The sub-images of a picture that are dreamed one by one under `DivideOptions`; they cover each pixel once.
 
     A picture within the limits is one tile. TILES cuts a grid of as few near-equal tiles as the limits allow,
-    HALVES two by two (one row or column stays whole where there is only one). SEAMLESS dreams the picture whole.
+    HALVES two by two (a side of one pixel stays whole). SEAMLESS dreams the picture whole.
     """
     if options.mode == DivideMode.TILES:
-        return _grid(height, width, *_least(height, width, options))
+        return _grid(height, width, *_smallest_grid(height, width, options))
     if options.mode == DivideMode.HALVES and width > options.max_width:
         return _grid(height, width, min(2, height), min(2, width))
     return _grid(height, width, 1, 1)
 
 
-def divide_gradient(height, width, options):
-    """The tiles of a sub-image whose gradient is taken at a time, covering each pixel once: SEAMLESS cuts here."""
+def divide_gradient(height: int, width: int, options: DivideOptions) -> list[Tile]:
+    """The tiles of a sub-image whose gradients are computed one by one; they cover each pixel once.
+
+    Only SEAMLESS cuts here.
+    """
     cut = options.mode == DivideMode.SEAMLESS
-    return _grid(height, width, *(_least(height, width, options) if cut else (1, 1)))
+    return _grid(height, width, *(_smallest_grid(height, width, options) if cut else (1, 1)))
 
 
-def _least(height, width, options):
+def octave_sizes(height: int, width: int, octaves: int, scale: float) -> list[tuple[int, int]]:
+    """The (h, w) of each octave from the largest down, each rounded from the one before as scipy's zoom does."""
+    sizes = [(height, width)]
+    for _ in range(octaves - 1):
+        height, width = (max(1, round(size * (1 / scale))) for size in sizes[-1])
+        sizes.append((height, width))
+    return sizes
+
+
+def _smallest_grid(height: int, width: int, options: DivideOptions) -> tuple[int, int]:
     """(rows, columns) of the coarsest grid within the limits."""
     return -(-height // options.max_height), -(-width // options.max_width)
 
 
-def _grid(height, width, rows, columns):
+def _grid(height: int, width: int, rows: int, columns: int) -> list[Tile]:
     """The tiles of a grid, row by row."""
     return [
         Tile(top, bottom, left, right) for top, bottom in _cuts(height, rows) for left, right in _cuts(width, columns)
     ]
 
 
-def _cuts(length, parts):
+def _cuts(length: int, parts: int) -> list[tuple[int, int]]:
     """(start, end) of ``parts`` near-equal pieces of ``length``, none longer than the first's size rounded up."""
     edges = [length * number // parts for number in range(parts + 1)]
     return list(zip(edges, edges[1:]))
-
-
-def octave_sizes(height, width, octaves, scale):
-    """The (h, w) of each octave from the largest down, each rounded from the one before as scipy's zoom does."""
-    sizes = [(height, width)]
-    for _ in range(octaves - 1):
-        sizes.append(tuple(max(1, round(size * (1 / scale))) for size in sizes[-1]))
-    return sizes

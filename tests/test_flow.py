@@ -96,17 +96,17 @@ def test_motion_is_judged_against_the_fastest_pixel():
     vectors = np.zeros((1, 4, 2), np.float32)
     vectors[0, :, 0] = (0, 3, -6, 0)
     vectors[0, :, 1] = (0, 4, 8, 1)  # speeds 0, 5, 10, 1 of 10: 0, 127.5, 255 and 25.5 of 255
-    assert inheritance.moving(vectors, 6).tolist() == [[False, True, True, True]]
-    assert inheritance.moving(vectors, 26).tolist() == [[False, True, True, False]]
-    assert inheritance.moving(vectors, 128).tolist() == [[False, False, True, False]]
-    assert not inheritance.moving(vectors, 255).any()
+    assert inheritance.motion_mask(vectors, 6).tolist() == [[False, True, True, True]]
+    assert inheritance.motion_mask(vectors, 26).tolist() == [[False, True, True, False]]
+    assert inheritance.motion_mask(vectors, 128).tolist() == [[False, False, True, False]]
+    assert not inheritance.motion_mask(vectors, 255).any()
 
 
 def test_a_frame_is_still_where_no_pixel_moves_a_tenth():
     # Scaled to its fastest pixel even the faintest noise would count as motion.
-    assert not inheritance.moving(constant_flow(3, 4, 0.0999, 0), 6).any()
-    assert inheritance.moving(constant_flow(3, 4, 0.1001, 0), 6).all()
-    assert not inheritance.moving(np.zeros((3, 4, 2), np.float32), 0).any()
+    assert not inheritance.motion_mask(constant_flow(3, 4, 0.0999, 0), 6).any()
+    assert inheritance.motion_mask(constant_flow(3, 4, 0.1001, 0), 6).all()
+    assert not inheritance.motion_mask(np.zeros((3, 4, 2), np.float32), 0).any()
 
 
 # --- Zoom ------------------------------------------------------------------------------------------
@@ -138,6 +138,12 @@ def frames(footage):
     return previous, current, np.uint8((np.float32(previous) + smooth(height, width) - 127).clip(0, 255))
 
 
+def start_picture(previous, current, dream, options, zoom):
+    """The picture that the current frame's dream starts from."""
+    motion = inheritance.estimate_motion(previous, current, options)
+    return inheritance.inherit(previous, current, dream, motion, options, zoom).start
+
+
 def reference_start(previous, current, dream, options, zoom):
     """The start picture in plain numpy, and where it does not hang on a rounding of the motion."""
     previous, current, dream = np.float64(previous), np.float64(current), np.float64(dream)
@@ -166,7 +172,7 @@ def reference_start(previous, current, dream, options, zoom):
     ],
 )
 def test_the_start_picture_is_the_documented_formula(frames, options, zoom):
-    start = inheritance.start_picture(*frames, options, zoom)
+    start = start_picture(*frames, options, zoom)
     wanted, certain = reference_start(*frames, options, zoom)
     assert start.dtype == np.float32 and start.min() >= 0 and start.max() <= 255
     assert certain.mean() > 0.99
@@ -176,20 +182,20 @@ def test_the_start_picture_is_the_documented_formula(frames, options, zoom):
 
 
 def test_both_parts_of_the_formula_are_seen_in_the_footage(frames):
-    share = inheritance.moving(flow.estimate_flow(frames[0], frames[1]), 60).mean()
+    share = inheritance.motion_mask(flow.estimate_flow(frames[0], frames[1]), 60).mean()
     assert 0.02 < share < 0.98
 
 
 def test_a_still_scene_inherits_the_static_share_everywhere(frames):
     # Farneback alone sees up to 0.2 pixels of motion at the edges of two equal frames of this footage.
     previous, _, dream = frames
-    start = inheritance.start_picture(previous, previous, dream, BLEND, 1)
+    start = start_picture(previous, previous, dream, BLEND, 1)
     np.testing.assert_allclose(start, 0.9 * previous + 0.1 * np.float32(dream), atol=1e-3)
 
 
 def test_shares_of_zero_give_the_frame_itself(frames):
     options = FlowOptions(FlowMode.BLEND, blend_flow=0, blend_static=0)
-    np.testing.assert_array_equal(inheritance.start_picture(*frames, options, 1.5), frames[1])
+    np.testing.assert_array_equal(start_picture(*frames, options, 1.5), frames[1])
 
 
 @pytest.mark.parametrize(

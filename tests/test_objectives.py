@@ -36,7 +36,7 @@ def test_guide_gives_each_position_the_guides_nearest_feature(guide_shape):
 @pytest.mark.parametrize("products", [1, 21, 50])
 def test_guide_gives_the_same_whatever_is_held_at_a_time(monkeypatch, products):
     layer, guide = activations(6, 5, 4), activations(6, 7, 3, seed=1)
-    monkeypatch.setattr(objectives, "LARGEST_PRODUCT", products)
+    monkeypatch.setattr(objectives, "MAX_PRODUCTS", products)
     gradient = objectives.guide(guide)(layer)
     np.testing.assert_array_equal(gradient, nearest_features(layer.numpy(), guide.numpy()))
 

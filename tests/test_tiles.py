@@ -17,9 +17,9 @@ options = st.builds(DivideOptions, mode=st.sampled_from(DivideMode), max_width=l
 def test_each_pixel_is_in_exactly_one_tile(height, width, options):
     covered = np.zeros((1, height, width), int)
     for tile in divide(height, width, options):
-        assert covered[tile.of].shape == (1, *tile.size)
+        assert covered[tile.index].shape == (1, *tile.size)
         assert min(tile.size) > 0
-        covered[tile.of] += 1
+        covered[tile.index] += 1
     assert (covered == 1).all()
 
 

@@ -1,23 +1,23 @@
-"""What a frame inherits from the dream before it, moved along the optical flow.
+"""Optical flow between source frames, warping along it, and how far it can be trusted.
 
-Frames are RGB (h, w, 3), source frames uint8 and dreams uint8 or float32, in 0..255. A flow is float32
-(h, w, 2): how many pixels right and down each pixel moves.
-
-Stabilised, a frame inherits as Ruder, Dosovitskiy and Brox (2016) have it for style transfer: along the flow
-from the current frame back to the previous one, only where that agrees with the flow forward, and not across a
-scene cut. What they write into the loss is here the start picture and an easing of the finished frame.
+Frames are RGB (h, w, 3), uint8, in 0..255. A flow is float32 (h, w, 2): how many pixels right and down each pixel
+moves. `estimate_flow` is the flow of the historic scripts (Farneback 2003), `estimate_fine_flow` that of the
+stabilised dream: dense inverse search (Kroeger et al. 2016) with a variational refinement (Brox et al. 2004).
 """
+
+from types import ModuleType
 
 import numpy as np
 
 from deepdream.errors import DreamError
 
-LARGEST_SIDE = 480  # pixels: larger frames are shrunk for the fine flow, to this …
-LEAST_SCALE = 0.25  # … but not by more than this
-LEAST_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
+FINE_FLOW_SIDE = 480  # pixels: larger frames are shrunk to this for the fine flow …
+FINE_FLOW_MIN_SCALE = 0.25  # … but not by more than this
+FINE_FLOW_MIN_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
 
 
-def opencv():
+def opencv() -> ModuleType:
+    """OpenCV, imported where it is first needed. Raises `DreamError` where it does not load."""
     try:
         import cv2
     except ImportError as error:
@@ -28,8 +28,8 @@ def opencv():
     return cv2
 
 
-def estimate_flow(previous, current):
-    """The flow from the previous source frame to the current one, by Farneback (2003) on grey."""
+def estimate_flow(previous: np.ndarray, current: np.ndarray) -> np.ndarray:
+    """The flow from the previous source frame to the current one, by Farneback (2003) on grey: float32 (h, w, 2)."""
     if np.array_equal(previous, current):
         return np.zeros((*current.shape[:2], 2), np.float32)  # Farneback sees motion at the edges of equal frames
     cv2 = opencv()
@@ -39,60 +39,60 @@ def estimate_flow(previous, current):
     )
 
 
-def warp(picture, flow):
-    """``picture`` shifted along ``flow``: each pixel shows what lies one flow vector before it. float32 (h, w, c)."""
+def warp(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """``picture`` (h, w, c) shifted along ``flow``: each pixel shows what lies one flow vector before it. float32."""
     return sample(picture, -flow)
 
 
-def sample(picture, offsets, sharp=False):
+def sample(picture: np.ndarray, offsets: np.ndarray, cubic: bool = False) -> np.ndarray:
     """What ``picture`` (h, w, c) shows ``offsets`` (h, w, 2) right and down of each pixel: float32 (h, w, c).
 
-    Beyond the edge the edge goes on. ``sharp`` interpolates by cubics, which blur less and may overshoot.
+    Outside the picture its edge is repeated. Interpolation is linear, or ``cubic``, which blurs less and may
+    overshoot.
     """
     cv2 = opencv()
     rows, columns = np.indices(offsets.shape[:2], dtype=np.float32)
-    return cv2.remap(
-        np.float32(picture), columns + offsets[..., 0], rows + offsets[..., 1],
-        interpolation=cv2.INTER_CUBIC if sharp else cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+    interpolation = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+    where = columns + offsets[..., 0], rows + offsets[..., 1]
+    return cv2.remap(picture.astype(np.float32), *where, interpolation=interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
-def estimate_fine_flow(frame, other):
+def estimate_fine_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The flow from one source frame to another, finer than `estimate_flow`: float32 (h, w, 2).
 
-    Dense inverse search (Kroeger et al. 2016) at half size, then one variational refinement (Brox et al. 2004) at
-    full size. A little blur keeps both from following the sensor's noise. Frames larger than `LARGEST_SIDE` are
-    compared at reduced size: motion is smooth, and the flow at full size would cost more than it brings.
+    Dense inverse search at half size, then one variational refinement at full size. A little blur keeps both from
+    following the sensor's noise. Frames larger than `FINE_FLOW_SIDE` are compared at reduced size: motion is smooth,
+    and the flow at full size would cost more than it brings.
     """
     cv2 = opencv()
     height, width = frame.shape[:2]
-    scale = min(1, max(LARGEST_SIDE / max(height, width), LEAST_SCALE))
+    scale = min(1, max(FINE_FLOW_SIDE / max(height, width), FINE_FLOW_MIN_SCALE))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (frame, other)]
     grey = [cv2.GaussianBlur(cv2.resize(one, size, interpolation=cv2.INTER_AREA), (0, 0), 0.7) for one in grey]
-    found = _search_flow(cv2, *grey)
+    flow = _search_flow(cv2, *grey)
     if size == (width, height):
-        return found
-    return cv2.resize(found, (width, height)) * np.float32([width / size[0], height / size[1]])
+        return flow
+    return cv2.resize(flow, (width, height)) * np.array([width / size[0], height / size[1]], np.float32)
 
 
-def _search_flow(cv2, *grey):
+def _search_flow(cv2: ModuleType, *grey: np.ndarray) -> np.ndarray:
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     search.setPatchSize(12)
     search.setPatchStride(4)
-    search.setVariationalRefinementIterations(20)  # with its own 5 still, noisy footage flickers a sixth more
+    search.setVariationalRefinementIterations(20)  # with its own 5, noisy footage still flickers a sixth more
     refinement = cv2.VariationalRefinement.create()
     height, width = grey[0].shape
-    missing = max(0, LEAST_SIDE - height), max(0, LEAST_SIDE - width)
-    grey = [cv2.copyMakeBorder(one, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for one in grey]
-    return refinement.calc(*grey, search.calc(*grey, None))[:height, :width]
+    missing = max(0, FINE_FLOW_MIN_SIDE - height), max(0, FINE_FLOW_MIN_SIDE - width)
+    padded = [cv2.copyMakeBorder(one, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for one in grey]
+    return refinement.calc(*padded, search.calc(*padded, None))[:height, :width]
 
 
-def agreement(flow, back):
-    """How far ``flow`` can be trusted, float32 (h, w) in 0..1: 1 where ``back``, found at its end, undoes it.
+def agreement(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """How far ``flow`` can be trusted, float32 (h, w) in 0..1: 1 where ``back``, taken at its end, undoes it.
 
-    A half stands where Ruder et al. (2016) draw the line between seen and occluded. It is soft, because a mask
-    that comes and goes is itself a flicker.
+    One half is where Ruder, Dosovitskiy and Brox (2016) draw the line between visible and occluded. The measure is
+    soft, because a mask that comes and goes would itself flicker.
     """
     returned = sample(back, flow)
     gap = _squared_length(flow + returned)
@@ -100,5 +100,5 @@ def agreement(flow, back):
     return 1 / (1 + (gap / tolerance) ** 2)
 
 
-def _squared_length(vectors):
+def _squared_length(vectors: np.ndarray) -> np.ndarray:
     return np.einsum("hwk,hwk->hw", vectors, vectors)  # several times as fast as a sum over so short an axis

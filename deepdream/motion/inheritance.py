@@ -1,4 +1,13 @@
-"""What a frame inherits."""
+"""What a frame inherits from the dream before it: the picture that its own dream starts from.
+
+Frames are RGB (h, w, 3) in 0..255, source frames uint8, dreams uint8 or float32. The hallucination is what a dream
+adds: dream less source. `FlowMode` decides:
+
+- OFF and BLEND are the historic scripts' formulas (DeepDreamVideo, DeepDreamVideoOpticalFlow).
+- STABLE is what Ruder, Dosovitskiy and Brox (2016) do for style transfer: the dream is warped along the flow from the
+  current frame to the previous one, only where the forward flow agrees, and not across a scene cut. What they add to
+  the loss is here the start picture and an easing of the finished frame towards the warped dream.
+"""
 
 from dataclasses import dataclass
 
@@ -6,41 +15,20 @@ import numpy as np
 
 from deepdream.motion.cuts import is_cut
 from deepdream.motion.flow import agreement, estimate_fine_flow, estimate_flow, opencv, sample, warp
-from deepdream.options import FlowMode
+from deepdream.options import FlowMode, FlowOptions
 
-LEAST_MOTION = 0.1  # pixels: a frame whose every pixel moves less is still
-EASE = 0.8  # of the share a frame inherits: how far the finished frame is drawn back to the dream carried on to it
-STRONGEST = 1.5  # times as strong as what its own steps changed: so strong a stabilised frame may be in the mean
-SLOWEST = 0.95  # of its strength a frame keeps that is stronger than that: the dream fades, it does not pump
-
-
-def moving(flow, threshold):
-    """Where it moves, bool (h, w): |flow| exceeds ``threshold`` when scaled so that the fastest pixel has 255."""
-    speed = np.hypot(flow[..., 0], flow[..., 1])
-    fastest = speed.max()
-    if fastest < LEAST_MOTION:
-        return np.zeros(speed.shape, bool)
-    return speed * (255 / fastest) > threshold
-
-
-def zoom_in(picture, zoom):
-    """``picture`` enlarged by ``zoom`` (>= 1) about its centre and cropped to its size: float32 (h, w, c)."""
-    if zoom == 1:
-        return np.float32(picture)
-    height, width = picture.shape[:2]
-    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    matrix = np.array([[1 / zoom, 0, centre_x * (1 - 1 / zoom)], [0, 1 / zoom, centre_y * (1 - 1 / zoom)]])
-    cv2 = opencv()
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(np.float32(picture), matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+MIN_MOTION = 0.1  # pixels: a frame in which every pixel moves less is still
+EASE = 0.8  # how far a finished frame is drawn to the warped dream, as a share of its weight
+MAX_STRENGTH = 1.5  # mean change of a stabilised frame, in units of what its own steps changed
+MIN_FADE = 0.95  # a frame that is stronger keeps at least this share of its strength: the dream fades, it does not pump
 
 
 @dataclass(frozen=True)
 class Motion:
-    """What two successive source frames tell before the earlier one is dreamed; which of it, the `FlowMode` decides.
+    """What two successive source frames tell before the earlier one is dreamed; `FlowMode` decides which of it.
 
-    ``flow`` (h, w, 2): blended, from the previous frame to the current one; stabilised, from the current one back,
-    with ``trust`` (h, w), its `agreement` with the flow forward. At a scene cut there is neither.
+    ``flow`` (h, w, 2): under BLEND from the previous frame to the current one, under STABLE from the current one to
+    the previous, with ``trust`` (h, w) in 0..1, its `agreement` with the forward flow. Both None at a scene cut.
     """
 
     flow: np.ndarray | None = None
@@ -48,8 +36,41 @@ class Motion:
     is_cut: bool = False
 
 
-def observe(previous, current, options):
-    """The `Motion` between two source frames under `FlowOptions`."""
+@dataclass(frozen=True)
+class Inheritance:
+    """What a frame takes over: ``start``, the picture from which its dream starts, float32 (h, w, 3) in 0..255.
+
+    Under STABLE also ``source``, the frame itself, ``warped``, the previous dream as it would look in this frame, and
+    ``weight`` (h, w, 1) in 0..1, how much of that is taken over.
+    """
+
+    start: np.ndarray
+    source: np.ndarray | None = None
+    warped: np.ndarray | None = None
+    weight: np.ndarray | None = None
+
+    def stabilise(self, dreamed: np.ndarray) -> np.ndarray:
+        """The frame to be saved: its dream, uint8 (h, w, 3), eased towards the warped dream.
+
+        Where little moves, a dream would grow from frame to frame, so its strength is held near a bound.
+        """
+        if self.source is None or self.warped is None or self.weight is None:
+            return dreamed
+        eased = dreamed + EASE * self.weight * (self.warped - dreamed)
+        bound = MAX_STRENGTH * np.abs(dreamed - self.start).mean()
+        strength = np.abs(eased - self.source).mean()
+        if strength > bound:
+            eased = self.source + max(bound / strength, MIN_FADE) * (eased - self.source)
+        return np.rint(eased).astype(np.uint8)
+
+
+def inherits(options: FlowOptions) -> bool:
+    """Whether a frame depends on the one before it."""
+    return options.mode != FlowMode.OFF or options.blend_static > 0
+
+
+def estimate_motion(previous: np.ndarray, current: np.ndarray, options: FlowOptions) -> Motion:
+    """The `Motion` between two source frames."""
     if options.mode == FlowMode.OFF:
         return Motion()
     if options.mode == FlowMode.BLEND:
@@ -60,68 +81,64 @@ def observe(previous, current, options):
     return Motion(back, agreement(back, forward))
 
 
-def start_picture(previous, current, dream, options, zoom, motion=None):
-    """The picture from which the current frame's dream starts: float32 (h, w, 3) in 0..255.
-
-    ``previous`` and ``current``: source frames; ``dream``: that of the previous. ``options``: `FlowOptions`.
-    ``motion``: what `observe` gave of them, if it has been found. Where it is still the frame takes
-    ``blend_static`` of the dream; where it moves it takes ``blend_flow`` of the hallucination (dream less source),
-    shifted along the flow, on top of itself.
-    """
-    motion = motion or observe(previous, current, options)
-    current = np.float32(current)
-    still = current + options.blend_static * (zoom_in(dream, zoom) - current)
-    if options.mode == FlowMode.OFF:
-        return still
-    hallucination = zoom_in(np.float32(dream) - previous, zoom)
-    moved = np.clip(current + options.blend_flow * warp(hallucination, motion.flow), 0, 255)
-    return np.where(moving(motion.flow, options.threshold)[..., None], moved, still)
-
-
-@dataclass(frozen=True)
-class Inheritance:
-    """What a frame takes over: ``start``, the picture from which its dream starts, float32 (h, w, 3) in 0..255.
-
-    Stabilised also ``source``, the frame itself, ``carried``, the previous dream as it would look in this frame,
-    and ``share`` (h, w, 1), how much of that counts where, in 0..1. At a scene cut there is nothing to take over.
-    """
-
-    start: np.ndarray
-    source: np.ndarray | None = None
-    carried: np.ndarray | None = None
-    share: np.ndarray | None = None
-    is_cut: bool = False
-
-    def settle(self, dreamed):
-        """The frame to be saved: its dream, uint8 (h, w, 3), eased towards what is carried on.
-
-        Where little moves a dream would otherwise grow from frame to frame, so its strength is held near a bound.
-        """
-        if self.carried is None:
-            return dreamed
-        eased = dreamed + EASE * self.share * (self.carried - dreamed)
-        bound = STRONGEST * np.abs(dreamed - self.start).mean()
-        strength = np.abs(eased - self.source).mean()
-        if strength > bound:
-            eased = self.source + max(bound / strength, SLOWEST) * (eased - self.source)
-        return np.uint8(np.rint(eased))
-
-
-def inherit(previous, current, dream, options, zoom, motion=None):
-    """The `Inheritance` of the current frame; arguments as of `start_picture`."""
-    motion = motion or observe(previous, current, options)
-    if options.mode != FlowMode.STABLE:
-        return Inheritance(start_picture(previous, current, dream, options, zoom, motion))
+def inherit(
+    previous: np.ndarray, current: np.ndarray, dream: np.ndarray, motion: Motion, options: FlowOptions, zoom: float
+) -> Inheritance:
+    """What the ``current`` source frame takes over from ``dream``, that of the ``previous`` source frame."""
     if motion.is_cut:
-        return Inheritance(np.float32(current), is_cut=True)
-    hallucination = sample(np.float32(dream) - previous, _zoomed(motion.flow, zoom), sharp=True)
-    carried = np.clip(current + hallucination, 0, 255)
-    share = np.where(moving(motion.flow, options.threshold), options.blend_flow, options.blend_static)
-    share = np.float32(share * motion.trust)[..., None]
-    return Inheritance(current + share * (carried - current), current, carried, share)
+        return Inheritance(current.astype(np.float32))
+    if options.mode == FlowMode.STABLE:
+        return _inherit_stable(previous, current, dream, motion, options, zoom)
+    return Inheritance(_blend(previous, current, dream, motion, options, zoom))
 
 
-def _zoomed(offsets, zoom):
+def _blend(
+    previous: np.ndarray, current: np.ndarray, dream: np.ndarray, motion: Motion, options: FlowOptions, zoom: float
+) -> np.ndarray:
+    """Where it is still the frame takes ``blend_static`` of the dream. Where it moves it takes ``blend_flow`` of the
+    hallucination, shifted along the flow, on top of itself."""
+    start = current.astype(np.float32)
+    still = start + options.blend_static * (zoom_in(dream, zoom) - start)
+    if motion.flow is None:
+        return still
+    hallucination = zoom_in(dream.astype(np.float32) - previous, zoom)
+    moved = np.clip(start + options.blend_flow * warp(hallucination, motion.flow), 0, 255)
+    return np.where(motion_mask(motion.flow, options.threshold)[..., None], moved, still)
+
+
+def _inherit_stable(
+    previous: np.ndarray, current: np.ndarray, dream: np.ndarray, motion: Motion, options: FlowOptions, zoom: float
+) -> Inheritance:
+    assert motion.flow is not None and motion.trust is not None
+    hallucination = sample(dream.astype(np.float32) - previous, _zoom_offsets(motion.flow, zoom), cubic=True)
+    warped = np.clip(current + hallucination, 0, 255)
+    blend = np.where(motion_mask(motion.flow, options.threshold), options.blend_flow, options.blend_static)
+    weight = (blend * motion.trust).astype(np.float32)[..., None]
+    return Inheritance(current + weight * (warped - current), current, warped, weight)
+
+
+def motion_mask(flow: np.ndarray, threshold: float) -> np.ndarray:
+    """Where it moves, bool (h, w): |flow| exceeds ``threshold`` when scaled so that the fastest pixel has 255."""
+    speed = np.hypot(flow[..., 0], flow[..., 1])
+    fastest = speed.max()
+    if fastest < MIN_MOTION:
+        return np.zeros(speed.shape, bool)
+    return speed * (255 / fastest) > threshold
+
+
+def zoom_in(picture: np.ndarray, zoom: float) -> np.ndarray:
+    """``picture`` enlarged by ``zoom`` (>= 1) about its centre and cropped to its size: float32 (h, w, c)."""
+    if zoom == 1:
+        return picture.astype(np.float32)
+    height, width = picture.shape[:2]
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    matrix = np.array([[1 / zoom, 0, centre_x * (1 - 1 / zoom)], [0, 1 / zoom, centre_y * (1 - 1 / zoom)]])
+    cv2 = opencv()
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(np.float32(picture), matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _zoom_offsets(offsets: np.ndarray, zoom: float) -> np.ndarray:
     """The offsets at which to sample a picture so that it also appears enlarged about its centre, as by `zoom_in`."""
     if zoom == 1:
         return offsets
@@ -129,8 +146,3 @@ def _zoomed(offsets, zoom):
     rows, columns = np.indices((height, width), dtype=np.float32)
     from_centre = np.stack([columns - (width - 1) / 2, rows - (height - 1) / 2], -1)
     return (from_centre + offsets) / np.float32(zoom) - from_centre
-
-
-def inherits(options):
-    """Whether a frame depends on the one before it."""
-    return options.mode != FlowMode.OFF or options.blend_static > 0

@@ -1,46 +1,55 @@
-"""The dream of one picture: gradient ascent over octaves (Mordvintsev, Olah and Tyka 2015).
+"""The dream of one picture: gradient ascent over octaves (Mordvintsev, Olah and Tyka 2015, the DeepDream notebook).
 
-Pictures here are float32 tensors (3, h, w) on the network's device: BGR, of 0..255, less the network's mean.
+Pictures here are float32 tensors (3, h, w) on the network's device: BGR in 0..255 with the network's mean subtracted.
+`dream` takes and returns RGB arrays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from deepdream.errors import ModelError
-from deepdream.geometry import divide, divide_gradient, octave_sizes
+from deepdream.geometry import Tile, divide, divide_gradient, octave_sizes
+from deepdream.interface import Network, Objective
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
-from deepdream.options import DivideOptions
+from deepdream.options import DivideOptions, DreamOptions
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """An ascent step that was made. Counts start at 1; ``size`` is (h, w) of the octave; ``pixels`` of the part moved.
+    """An ascent step that was made. Counts start at 1; ``size`` is (h, w) of the octave, ``pixels`` the tile's area.
 
-    ``strength()`` gives the mean absolute gradient before it was normalised, ``picture()`` the octave as uint8
-    RGB (h, w, 3): both ask the device, so they are called only where they are shown.
+    ``mean_gradient()`` gives the mean absolute gradient, ``picture()`` the octave as uint8 RGB (h, w, 3). Both wait
+    for the device, so they are called only where they are shown.
     """
 
     octave: int
     octaves: int
     iteration: int
-    iterations: int
-    size: tuple
+    size: tuple[int, int]
     pixels: int
-    strength: Callable
-    picture: Callable
+    mean_gradient: Callable[[], float]
+    picture: Callable[[], np.ndarray]
 
 
-def dream(picture, network, layer, options, division, objective, rng, on_step=None):
-    """Dream one picture.
+def dream(
+    picture: np.ndarray,
+    network: Network,
+    layer: str,
+    options: DreamOptions,
+    division: DivideOptions,
+    objective: Objective,
+    rng: np.random.Generator,
+    on_step: Callable[[StepReport], Any] | None = None,
+) -> np.ndarray:
+    """Dream one picture: RGB (h, w, 3) in 0..255, uint8 or float, to uint8 of the same shape.
 
-    ``picture``: RGB (h, w, 3) in 0..255, uint8 or float. ``options``: `DreamOptions`; ``division``:
-    `DivideOptions`. ``objective`` as in `objectives`. ``rng``: the `numpy.random.Generator` of the jitter.
-    ``on_step`` is called with a `StepReport` after each step. Returns uint8 RGB (h, w, 3). Raises
-    `PictureTooSmall` where an octave does not reach the layer, `ModelError` where the gradient is not finite.
+    ``rng`` draws the jitter. ``on_step`` is called after each step. Raises `PictureTooSmall` where an octave does not
+    reach the layer, `ModelError` where the gradient is not finite.
     """
     is_large = picture.shape[0] * picture.shape[1] >= TRIM_ABOVE_PIXELS
     if is_large:
@@ -48,23 +57,14 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
     octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale)
     detail = torch.zeros_like(octaves[-1])
     for number, base in enumerate(reversed(octaves), 1):
-        x = base + resize(detail, base.shape[1:])
-        for tile in divide(*base.shape[1:], division):
-            steps = ascend(x[tile.of], network, layer, objective, options, rng, division)
-            for iteration, strength in enumerate(steps, 1):
+        size = (base.shape[1], base.shape[2])
+        x = base + resize(detail, size)
+        for tile in divide(*size, division):
+            steps = ascend(x[tile.index], network, layer, objective, options, rng, division)
+            for iteration, mean_gradient in enumerate(steps, 1):
                 if on_step:
-                    on_step(
-                        StepReport(
-                            number,
-                            len(octaves),
-                            iteration,
-                            options.iterations,
-                            tuple(base.shape[1:]),
-                            tile.size[0] * tile.size[1],
-                            strength.item,
-                            partial(to_picture, x, network),
-                        )  # fmt: skip
-                    )
+                    pixels, current = tile.size[0] * tile.size[1], partial(to_picture, x, network)
+                    on_step(StepReport(number, len(octaves), iteration, size, pixels, mean_gradient.item, current))
         if not torch.isfinite(x).all():
             raise ModelError(f"the gradient at {layer} is not finite: the weights of {network.name} are broken")
         detail = x - base
@@ -73,21 +73,21 @@ def dream(picture, network, layer, options, division, objective, rng, on_step=No
     return to_picture(x, network)
 
 
-def work(height, width, options):
-    """How much a dream of a picture is: pixels times iterations, over all octaves."""
+def pixel_steps(height: int, width: int, options: DreamOptions) -> int:
+    """How much work the dream of a picture is: pixels times iterations, over all octaves."""
     sizes = octave_sizes(height, width, options.octaves, options.octave_scale)
     return options.iterations * sum(h * w for h, w in sizes)
 
 
-def pyramid(picture, octaves, scale):
+def pyramid(picture: torch.Tensor, octaves: int, scale: float) -> list[torch.Tensor]:
     """A picture (3, h, w) and its octaves, each ``scale`` times smaller than the one before it."""
     pictures = [picture]
-    for size in octave_sizes(*picture.shape[1:], octaves, scale)[1:]:
+    for size in octave_sizes(picture.shape[1], picture.shape[2], octaves, scale)[1:]:
         pictures.append(resize(pictures[-1], size))
     return pictures
 
 
-def resize(picture, size):
+def resize(picture: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """A picture (c, h, w) resized linearly to ``size`` (h, w), corners on corners: `scipy.ndimage.zoom` of order 1.
 
     PyTorch's own bilinear resize counts positions in float32: up to 0.07 grey levels off at 4K.
@@ -98,82 +98,96 @@ def resize(picture, size):
     return picture
 
 
-def _resize_axis(picture, axis, target):
+def _resize_axis(picture: torch.Tensor, axis: int, target: int) -> torch.Tensor:
     length = picture.shape[axis]
     position = np.linspace(0, length - 1, target)
-    before = position.astype(np.int64).clip(max=max(length - 2, 0))
-    weight = torch.from_numpy((position - before).astype(np.float32)).to(picture.device)
-    before = torch.from_numpy(before).to(picture.device)
+    first = position.astype(np.int64).clip(max=max(length - 2, 0))
+    weight = torch.from_numpy((position - first).astype(np.float32)).to(picture.device)
+    before = torch.from_numpy(first).to(picture.device)
     after = (before + 1).clamp_(max=length - 1)
     if axis == 1:
         return picture.index_select(1, before).lerp_(picture.index_select(1, after), weight[:, None])
-    # Of columns index_select takes one after the other: several times slower.
+    # index_select takes columns one by one: several times slower.
     before, after = (index.expand(*picture.shape[:2], target) for index in (before, after))
     return picture.gather(2, before).lerp_(picture.gather(2, after), weight)
 
 
-def ascend(x, network, layer, objective, options, rng, division=DivideOptions()):
-    """Ascend in place: ``options.iterations`` steps on ``x`` (3, h, w), each yielding its gradient's mean magnitude.
+def ascend(
+    x: torch.Tensor,
+    network: Network,
+    layer: str,
+    objective: Objective,
+    options: DreamOptions,
+    rng: np.random.Generator,
+    division: DivideOptions = DivideOptions(),
+) -> Iterator[torch.Tensor]:
+    """Ascend in place: ``options.iterations`` steps on ``x`` (3, h, w). Yields each step's mean absolute gradient.
 
     A step moves ``x`` by ``options.step_size`` in the mean and keeps it within 0..255 less the network's mean.
     Where the gradient is zero everywhere, ``x`` stays.
 
-    Where ``division`` cuts the gradient, the grid of tiles lies elsewhere at every step, by up to a tile each
-    way, so that no border stays put; where it does not, the steps are those of an undivided picture.
+    Where ``division`` cuts the gradient, the grid of tiles is shifted at every step, by up to a tile each way, so that
+    no border stays put. Where it does not, the steps are those of an undivided picture.
     """
-    tiles = divide_gradient(*x.shape[1:], division)
-    rolled = torch.empty_like(x[None], memory_format=torch.channels_last)[0]  # as the networks take it
+    height, width = x.shape[1:]
+    tiles = divide_gradient(height, width, division)
+    rolled = torch.empty_like(x[None], memory_format=torch.channels_last)[0]  # the layout that networks take
     for _ in range(options.iterations):
         down, right = rng.integers(-options.jitter, options.jitter, 2, endpoint=True).tolist()
         if len(tiles) > 1:
             down, right = (shift + rng.integers(size).item() for shift, size in zip((down, right), tiles[-1].size))
-        pieces = _roll(*x.shape[1:], down, right)
+        pieces = _roll(height, width, down, right)
         for here, there in pieces:
             rolled[there] = x[here]
         gradient = _tiled_gradient(rolled, tiles, network, layer, objective)
-        strength = gradient.abs().mean()
-        rate = torch.where(strength > 0, options.step_size / strength, 0)
+        mean_gradient = gradient.abs().mean()
+        rate = torch.where(mean_gradient > 0, options.step_size / mean_gradient, 0)
         for here, there in pieces:
             x[here].addcmul_(gradient[there], rate)
         torch.maximum(x, -network.mean, out=x)  # clamp_ takes twice as long with a bound for each channel
         torch.minimum(x, 255 - network.mean, out=x)
-        yield strength
+        yield mean_gradient
 
 
-def _roll(height, width, down, right):
-    """The four pieces that change places where a picture (c, h, w) is rolled: index in it, index in the rolled one.
+_Index = tuple[slice, slice, slice]
+
+
+def _roll(height: int, width: int, down: int, right: int) -> list[tuple[_Index, _Index]]:
+    """The four pieces of a picture (c, h, w) that is rolled: each one's index before and after.
 
     Copying them is several times as fast as `torch.roll`, and goes from any memory layout into any other.
     """
     return [
         ((slice(None), row, column), (slice(None), rolled_row, rolled_column))
-        for row, rolled_row in _swap(height, down)
-        for column, rolled_column in _swap(width, right)
+        for row, rolled_row in _roll_axis(height, down)
+        for column, rolled_column in _roll_axis(width, right)
     ]
 
 
-def _swap(length, shift):
-    """The two slices of a line that change places where it is rolled by ``shift``, each before and after."""
+def _roll_axis(length: int, shift: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The two pieces of an axis that is rolled by ``shift``: each one's slice before and after."""
     start = -shift % length
     return (slice(start), slice(length - start, length)), (slice(start, length), slice(length - start))
 
 
-def _tiled_gradient(x, tiles, network, layer, objective):
-    """The gradient of each tile of ``x`` (3, h, w), put together: (3, h, w)."""
+def _tiled_gradient(
+    x: torch.Tensor, tiles: list[Tile], network: Network, layer: str, objective: Objective
+) -> torch.Tensor:
+    """The gradients of the tiles of ``x`` (3, h, w), put together: (3, h, w)."""
     if len(tiles) == 1:
         return network.gradient(x, layer, objective)
     gradient = torch.empty_like(x)
     for tile in tiles:
-        gradient[tile.of] = network.gradient(x[tile.of], layer, objective)
+        gradient[tile.index] = network.gradient(x[tile.index], layer, objective)
     return gradient
 
 
-def to_network(picture, network):
-    """RGB (h, w, 3) in 0..255 as the network takes it: BGR (3, h, w) less the mean, float32."""
+def to_network(picture: Any, network: Network) -> torch.Tensor:
+    """RGB (h, w, 3) in 0..255, an array or a Pillow image, as the network takes it: BGR (3, h, w) less the mean."""
     tensor = torch.from_numpy(np.array(picture, dtype=np.float32)).to(network.device)
     return tensor.permute(2, 0, 1).flip(0).contiguous().sub_(network.mean)
 
 
-def to_picture(x, network):
-    """The inverse of `to_network`, rounded to uint8."""
+def to_picture(x: torch.Tensor, network: Network) -> np.ndarray:
+    """The inverse of `to_network`, rounded to uint8 RGB (h, w, 3)."""
     return (x + network.mean).round_().clamp_(0, 255).byte().flip(0).permute(1, 2, 0).cpu().numpy()

@@ -1,11 +1,17 @@
-"""The loop over frames: start picture, dream, save. A run that was stopped goes on after its last whole frame."""
+"""The loop over frames: start picture, dream, save. A stopped run goes on after its last whole frame.
+
+`open_render` checks everything that can be checked before the first step; `dream_frames` does the work and reports
+each frame that it has saved.
+"""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +20,8 @@ from deepdream.errors import UsageError
 from deepdream.files.clip import copy_clip
 from deepdream.files.frames import MAX_FRAME_PIXELS, FrameDirectory, read_frame, write_frame
 from deepdream.geometry import octave_sizes
-from deepdream.motion.inheritance import Inheritance, Motion, inherit, inherits, observe
+from deepdream.interface import Network, Objective
+from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit, inherits
 from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
 from deepdream.picture import ascent, objectives
 from deepdream.render.journal import Journal, file_sum
@@ -34,42 +41,48 @@ class Render:
     frames: FrameDirectory
     output: Path
     options: RenderOptions
-    layers: tuple
-    size: tuple
+    layers: tuple[str, ...]
+    size: tuple[int, int]
     journal: Journal
-    todo: tuple = ()
+    todo: tuple[int, ...] = ()
 
-    def path(self, number):
+    def path(self, number: int) -> Path:
         """Where the dream of frame ``number`` is saved."""
         return self.output / f"frame_{number:06d}{IMAGE_TYPES[self.frames.image_type][0]}"
 
     @property
-    def work(self):
-        """What is to do, in pixels times iterations."""
-        return len(self.todo) * ascent.work(self.size[1], self.size[0], self.options.dream)
+    def pixel_steps(self) -> int:
+        """The work still to do, in pixels times iterations."""
+        return len(self.todo) * ascent.pixel_steps(self.size[1], self.size[0], self.options.dream)
 
 
 @dataclass(frozen=True)
 class FrameReport:
-    """A frame that was dreamed and saved: its number (from 0) of ``count``, and how long it took in seconds.
+    """A frame that was dreamed and saved: its number (from 0), and how long it took.
 
     ``is_cut``: a new scene was found to start here (only ``-flow 2`` looks for one).
     """
 
     number: int
-    count: int
     path: Path
     layer: str
     seconds: float
     is_cut: bool = False
 
 
-def open_render(frames, output, network, layers, options, overwrite=False):
-    """Check all that can be checked before the first step, and find what is still to do: a `Render`.
+def open_render(
+    frames: FrameDirectory,
+    output: Path | str,
+    network: Network,
+    layers: tuple[str, ...],
+    options: RenderOptions,
+    overwrite: bool = False,
+) -> Render:
+    """Check all that can be checked before the first step, and find what is still to do.
 
-    ``frames``: `FrameDirectory`; ``layers``: names of the network's, one a frame, in turn. Frames that the same
-    command has made before count as done. Raises `UsageError` where ``output`` holds another render and
-    ``overwrite`` is not set, and where the frames or the guide cannot be used.
+    ``layers``: names of the network's, one a frame, in turn. Frames that the same command has made before count as
+    done. Raises `UsageError` where ``output`` holds another render and ``overwrite`` is not set, and where the frames
+    or the guide cannot be used.
     """
     output = Path(output)
     width, height = _preview_size(check_source(frames, output), options.dream.preview)
@@ -91,7 +104,7 @@ def open_render(frames, output, network, layers, options, overwrite=False):
         raise
 
 
-def check_source(frames, output):
+def check_source(frames: FrameDirectory, output: Path | str) -> tuple[int, int]:
     """The (w, h) of frames that can be dreamed into ``output``; `UsageError` says why they cannot."""
     source, target = frames.path.resolve(), Path(output).resolve()
     if source == target:
@@ -105,21 +118,24 @@ def check_source(frames, output):
     return frames.size
 
 
-def dream_frames(render, network, on_step=None):
-    """Dream and save the frames of a `Render` that are still to do; yields a `FrameReport` a frame.
+def dream_frames(
+    render: Render, network: Network, on_step: Callable[[int, ascent.StepReport], Any] | None = None
+) -> Iterator[FrameReport]:
+    """Dream and save the frames of a `Render` that are still to do; yields a report for each.
 
     While a frame dreams, threads save the one before it and read the one after it, so a report comes when the next
     frame is dreamed. Whatever goes wrong, the frames before are saved and reported first.
-    ``on_step(number, report)`` is called with the frame's number and each `ascent.StepReport`.
+    ``on_step`` is called with the frame's number and each step's report.
     """
     with render.journal, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         objective_of = _objectives(network, render)
-        saving = dream = None  # the frame before: its report to come, and its dream if it was made just now
+        saving: Future[FrameReport] | None = None  # of the frame before
+        dream = None  # the frame before, if it was dreamed just now
         try:
-            for scene in _scenes(render, reader, look_ahead=network.device.type != "cpu"):
+            for frame in _read_frames(render, reader, look_ahead=network.device.type != "cpu"):
                 started = time.monotonic()
-                layer = render.layers[scene.number % len(render.layers)]
-                inherited = _inherit(render, scene, dream)
+                layer = render.layers[frame.number % len(render.layers)]
+                inherited, is_cut = _inherit(render, frame, dream)
                 picture = ascent.dream(
                     inherited.start,
                     network,
@@ -127,17 +143,17 @@ def dream_frames(render, network, on_step=None):
                     render.options.dream,
                     render.options.divide,
                     objective_of(layer),
-                    _jitter(render, scene.number),
-                    on_step and partial(on_step, scene.number),
+                    _jitter(render, frame.number),
+                    on_step and partial(on_step, frame.number),
                 )
-                picture = inherited.settle(picture)
+                picture = inherited.stabilise(picture)
                 if saving:
                     yield saving.result()
-                saving = writer.submit(_save, render, scene, picture, layer, started, inherited.is_cut)
+                saving = writer.submit(_save, render, frame, picture, layer, started, is_cut)
                 if render.frames.image_type == "png":
                     dream = picture
                 else:
-                    saving.result()  # other types lose something: the next frame inherits what the file holds
+                    saving.result()  # other types are lossy: the next frame inherits what the file holds
         except Exception:
             if saving:
                 yield saving.result()
@@ -147,73 +163,81 @@ def dream_frames(render, network, on_step=None):
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """A source frame, the sum of its file, and under optical flow the frame before and the motion, if it is known."""
+class _SourceFrame:
+    """A source frame and the sum of its file. Under optical flow also the frame before, and the motion if known."""
 
     number: int
-    source: np.ndarray
-    source_sum: str
+    picture: np.ndarray
+    file_sum: str | None
     previous: np.ndarray | None = None
     motion: Motion | None = None
 
 
-def _scenes(render, reader, look_ahead):
-    """A `_Scene` for each frame to do; each is read by the executor ``reader`` while the one before it is in use.
+def _read_frames(render: Render, reader: Executor, look_ahead: bool) -> Iterator[_SourceFrame]:
+    """The frames still to do; ``reader`` reads each while the one before it is in use.
 
-    With ``look_ahead`` its motion is found there too. Not so on a CPU: a network that has all cores is held up by a
-    flow on one of them for longer than the flow alone takes.
+    With ``look_ahead`` it estimates the motion too. Not on a CPU: a network that uses all cores waits for the one that
+    a flow occupies, for longer than the flow alone takes.
     """
     ahead = None
     for number, following in pairwise((*render.todo, None)):
-        scene = (ahead or reader.submit(_read_scene, render, number, None, look_ahead)).result()
-        ahead = None if following is None else reader.submit(_read_scene, render, following, scene, look_ahead)
-        yield scene
+        assert number is not None
+        frame = (ahead or reader.submit(_read_source, render, number, None, look_ahead)).result()
+        ahead = None if following is None else reader.submit(_read_source, render, following, frame, look_ahead)
+        yield frame
 
 
-def _read_scene(render, number, before, look):
-    """The `_Scene` of a frame; ``before``: the one that was read last, or None. ``look``: find its motion, too."""
+def _read_source(render: Render, number: int, last: _SourceFrame | None, look_ahead: bool) -> _SourceFrame:
+    """``last``: the frame that was read before this one, if any."""
     flow = render.options.flow
-    source_sum, source = file_sum(render.frames.paths[number]), _read(render, number)
+    digest, picture = file_sum(render.frames.paths[number]), _read(render, number)
     if number == 0 or flow.mode == FlowMode.OFF:
-        return _Scene(number, source, source_sum)
-    previous = before.source if before and before.number == number - 1 else _read(render, number - 1)
-    return _Scene(number, source, source_sum, previous, observe(previous, source, flow) if look else None)
+        return _SourceFrame(number, picture, digest)
+    previous = last.picture if last and last.number == number - 1 else _read(render, number - 1)
+    motion = estimate_motion(previous, picture, flow) if look_ahead else None
+    return _SourceFrame(number, picture, digest, previous, motion)
 
 
-def _inherit(render, scene, dream):
-    """What a frame takes over from the ``dream`` before it, which is read as saved where it is None: a resumed run
-    gives the same bytes."""
-    if scene.number == 0 or not inherits(render.options.flow):
-        return Inheritance(scene.source)
+def _inherit(render: Render, frame: _SourceFrame, dream: np.ndarray | None) -> tuple[Inheritance, bool]:
+    """What a frame takes over from the ``dream`` before it, and whether a scene starts at it.
+
+    A dream that is None is read as it was saved, so that a resumed run gives the same bytes.
+    """
+    flow = render.options.flow
+    if frame.number == 0 or not inherits(flow):
+        return Inheritance(frame.picture.astype(np.float32)), False
+    previous = frame.picture if frame.previous is None else frame.previous  # without flow it is not looked at
+    motion = frame.motion or estimate_motion(previous, frame.picture, flow)
     if dream is None:
-        dream = read_frame(render.path(scene.number - 1))
-    return inherit(scene.previous, scene.source, dream, render.options.flow, render.options.dream.zoom, scene.motion)
+        dream = read_frame(render.path(frame.number - 1))
+    return inherit(previous, frame.picture, dream, motion, flow, render.options.dream.zoom), motion.is_cut
 
 
-def _save(render, scene, picture, layer, started, is_cut):
-    """Save and note a frame; its `FrameReport`."""
-    path = render.path(scene.number)
+def _save(
+    render: Render, frame: _SourceFrame, picture: np.ndarray, layer: str, started: float, is_cut: bool
+) -> FrameReport:
+    """Save and record a frame."""
+    path = render.path(frame.number)
     write_frame(path, picture, render.frames.image_type)
-    render.journal.record(scene.number, path, scene.source_sum)
-    seconds = time.monotonic() - started
-    return FrameReport(scene.number, len(render.frames.paths), path, layer, seconds, is_cut)
+    render.journal.record(frame.number, path, frame.file_sum)
+    return FrameReport(frame.number, path, layer, time.monotonic() - started, is_cut)
 
 
-def _jitter(render, number):
-    """The generator of a frame's jitter: stabilised the same for each frame, so that they dream alike."""
+def _jitter(render: Render, number: int) -> np.random.Generator:
+    """The generator of a frame's jitter. Under STABLE it is the same for each frame, so that they dream alike."""
     seed = render.options.dream.seed
     return np.random.default_rng([seed, 0 if render.options.flow.mode == FlowMode.STABLE else number])
 
 
-def _objectives(network, render):
+def _objectives(network: Network, render: Render) -> Callable[[str], Objective]:
     """A function from a layer's name to the objective there."""
     if render.options.guide is None:
         return lambda layer: objectives.l2
     guide = Image.fromarray(read_frame(render.options.guide)).resize(GUIDE_SIZE, Image.Resampling.LANCZOS)
     picture = ascent.to_network(guide, network)
-    made = {}
+    made: dict[str, Objective] = {}
 
-    def objective(layer):
+    def objective(layer: str) -> Objective:
         if layer not in made:
             made[layer] = objectives.guide(network.activations(picture, layer))
         return made[layer]
@@ -221,7 +245,7 @@ def _objectives(network, render):
     return objective
 
 
-def _read(render, number):
+def _read(render: Render, number: int) -> np.ndarray:
     """A source frame as uint8 RGB (h, w, 3) at the size of the render."""
     frame = read_frame(render.frames.paths[number])
     if frame.shape[1::-1] == render.size:
@@ -229,12 +253,14 @@ def _read(render, number):
     return np.asarray(Image.fromarray(frame).resize(render.size, Image.Resampling.LANCZOS))
 
 
-def _preview_size(size, preview):
+def _preview_size(size: tuple[int, int], preview: int) -> tuple[int, int]:
     width, height = size
     return (preview, max(1, round(height * preview / width))) if preview else (width, height)
 
 
-def _settings(frames, network, layers, options):
+def _settings(
+    frames: FrameDirectory, network: Network, layers: tuple[str, ...], options: RenderOptions
+) -> dict[str, Any]:
     """What two runs must share to make the same bytes, as plain data for the manifest, by option."""
     return {
         "--input": str(frames.path.resolve()),

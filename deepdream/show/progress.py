@@ -149,7 +149,7 @@ class DreamProgress:
             height, width = report.size
             self._screen.detail(
                 f"frame {number + 1} octave {report.octave} ({width}x{height}) "
-                f"iteration {report.iteration}: mean gradient {report.strength():.4g}"
+                f"iteration {report.iteration}: mean gradient {report.mean_gradient():.4g}"
             )
         if self._live:
             self._live.show(report)
