@@ -192,7 +192,7 @@ def _read_source(render: Render, number: int, last: _SourceFrame | None, look_ah
     flow = render.options.flow
     digest, picture = file_sum(render.frames.paths[number]), _read(render, number)
     if number == 0 or flow.mode == FlowMode.OFF:
-        return _SourceFrame(number, picture, digest)
+        return _SourceFrame(number, picture, digest, motion=Motion())
     previous = last.picture if last and last.number == number - 1 else _read(render, number - 1)
     motion = estimate_motion(previous, picture, flow) if look_ahead else None
     return _SourceFrame(number, picture, digest, previous, motion)
