@@ -219,7 +219,7 @@ def test_a_disk_that_is_read_only(place, capsys, disk):
 def test_an_interrupt_amid_create_and_extract_goes_on(place, monkeypatch):
     for arguments in (["-c", "-i", "png", "-o", "Video.mp4"], ["-e", "-i", "clip.mp4", "-o", "Frames"]):
         with monkeypatch.context() as patch:
-            for module in (creating, extracting):
+            for module in (creating.atomic, extracting):
                 patch.setattr(module, "sync", lambda path: os.kill(os.getpid(), signal.SIGTERM))
             assert dreamer.main(arguments) == 143
         assert not Path(arguments[-1]).is_file() and not list(Path(arguments[-1]).glob("image-*"))
