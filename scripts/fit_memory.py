@@ -1,0 +1,126 @@
+#!/usr/bin/env python
+"""Measure again what memory/predict.py estimates by constants: SET_ASIDE, SPACING, SPACING_KEPT and FRAME_COPIES.
+
+Each row is a process of its own, on the CPU, and says what of that constant it would take to cover the process's peak.
+The constants are chosen so that they cover nearly all rows at 720p and above. Linux alone tells a process's peak.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the package is not installed
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from deepdream.errors import UsageError  # noqa: E402
+from deepdream.files.frames import open_frames  # noqa: E402
+from deepdream.memory import malloc, predict  # noqa: E402
+from deepdream.networks import load_network  # noqa: E402
+from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions  # noqa: E402
+from deepdream.picture import ascent, objectives  # noqa: E402
+from deepdream.render.sequence import dream_frames, open_render  # noqa: E402
+
+TILES = DivideOptions(DivideMode.SEAMLESS, 200, 200)  # pixels: most that a dream in these holds is copies of the frame
+SMALL = torch.zeros(3, 64, 64)  # a picture whose gradient itself takes next to nothing
+OCTAVES = DreamOptions(octaves=3, iterations=2)
+COPIES = tuple(f"FRAME_COPIES[{mode.name}]" for mode in FlowMode)
+CONSTANTS = ("SET_ASIDE", "SPACING", "SPACING_KEPT", *COPIES)
+
+
+def resident(what):
+    """VmRSS or VmHWM, what this process holds or the most that it has held, in bytes."""
+    return 1024 * int(re.search(rf"{what}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+class Peak:
+    """The most that the block holds more than there was before it, in ``bytes``."""
+
+    def __enter__(self):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+        self._before = resident("VmRSS")
+        return self
+
+    def __exit__(self, *error):
+        self.bytes = resident("VmHWM") - self._before
+
+
+def measure(constant, network, layer, size):
+    """What the constant would have to be for a dream of frames of ``size`` (h, w) at ``layer``."""
+    pixels = size[0] * size[1]
+    with Peak() as first:
+        network.gradient(SMALL, layer, objectives.l2)
+    if constant == "SET_ASIDE":
+        return first.bytes
+    if constant == "SPACING":
+        picture = torch.rand(3, *size)
+        with Peak() as peak:
+            network.gradient(picture, layer, objectives.l2)
+        return peak.bytes / network.memory(layer, size)
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    if constant == "SPACING_KEPT":
+        with Peak() as peak:
+            rng = np.random.default_rng(0)
+            ascent.dream(picture, network, layer, OCTAVES, DivideOptions(), objectives.l2, rng)
+        return (peak.bytes - predict.FRAME_COPIES[FlowMode.OFF] * 12 * pixels) / network.memory(layer, size)
+    options = RenderOptions(OCTAVES, FlowOptions(list(FlowMode)[COPIES.index(constant)]), TILES)
+    # What grows with the frame: threads, libraries and tiles take the same at either size.
+    small, large = (render_peak(network, layer, picture[: size[0] // part], options) for part in (2, 1))
+    return (large - small) / (12 * pixels / 2)
+
+
+def render_peak(network, layer, picture, options):
+    """The most that a render of three frames holds in bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "Input")
+        source.mkdir()
+        for number in range(3):
+            Image.fromarray(np.roll(picture, 3 * number, 1)).save(source / f"{number}.png", compress_level=1)
+        render = open_render(open_frames(source), Path(folder, "Output"), network, [layer], options)
+        malloc.trim()
+        with Peak() as peak:
+            list(dream_frames(render, network))
+    return peak.bytes
+
+
+def main():
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="fit_memory.py", description=__doc__)
+    parser.add_argument("-t", "--model_path", action="append", help="a Caffe model; may be given several times")
+    parser.add_argument("--sizes", nargs="+", default=["1280x720", "1920x1080"], help="(default: %(default)s)")
+    parser.add_argument("--only", choices=CONSTANTS, nargs="+", default=CONSTANTS, help="constants to measure")
+    parser.add_argument("--one", nargs=2, metavar=("CONSTANT", "LAYER"), help=argparse.SUPPRESS)  # a row, in a child
+    options = parser.parse_args()
+    if not Path("/proc/self/clear_refs").exists():
+        parser.error("only Linux tells the most memory that a process has held")
+    sizes = [tuple(map(int, reversed(size.split("x")))) for size in options.sizes]
+    for folder in options.model_path or [None]:
+        network = load_network(folder, gpu=False)
+        if options.one:
+            print(measure(options.one[0], network, options.one[1], sizes[0]))
+            return
+        for layer in dict.fromkeys(sorted(network.loop or network.layers[-1:], key=network.layers.index)):
+            for size in options.sizes:
+                for constant in options.only:
+                    row(constant, network.name, layer, size, ["-t", folder] if folder else [])
+
+
+def row(constant, name, layer, size, more):
+    """Measure and print one row, in a process of its own."""
+    command = [sys.executable, __file__, *more, "--sizes", size, "--one", constant, layer]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UsageError(done.stderr)
+    value = float(done.stdout.split()[-1])
+    shown = f"{value / 1e6:8.0f} MB" if constant == "SET_ASIDE" else f"{value:8.2f}   "
+    print(f"{name:24} {layer:24} {size:>10} {constant:22} {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
