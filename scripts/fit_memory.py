@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Measure again what memory/predict.py estimates by constants: SET_ASIDE, SPACING, SPACING_KEPT and FRAME_COPIES.
 
-Each row is a process of its own, on the CPU, and says what of that constant it would take to cover the process's peak.
-The constants are chosen so that they cover nearly all rows at 720p and above. Linux alone tells a process's peak.
+Each row is a process of its own, on the CPU, and says how large the constant must be to cover that process's peak. The
+constants cover most rows, not all: tiles are advised for four fifths of the free memory. Only Linux tells the peak.
 """
 
 import argparse
@@ -27,11 +27,14 @@ from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode,
 from deepdream.picture import ascent, objectives  # noqa: E402
 from deepdream.render.sequence import dream_frames, open_render  # noqa: E402
 
-TILES = DivideOptions(DivideMode.SEAMLESS, 200, 200)  # pixels: most that a dream in these holds is copies of the frame
+TILES = DivideOptions(DivideMode.SEAMLESS, 400, 400)  # pixels: most that a dream in these holds is copies of the frame
 SMALL = torch.zeros(3, 64, 64)  # a picture whose gradient itself takes next to nothing
-OCTAVES = DreamOptions(octaves=3, iterations=2)
+OCTAVES = DreamOptions(octaves=3, iterations=1)
 COPIES = tuple(f"FRAME_COPIES[{mode.name}]" for mode in FlowMode)
-CONSTANTS = ("SET_ASIDE", "SPACING", "SPACING_KEPT", *COPIES)
+# By the constant, the (w, h) to measure it at: memory is returned between octaves from TRIM_ABOVE_PIXELS on, which half
+# of a 4K frame has, and below that SPACING_KEPT holds.
+SIZES = {"SET_ASIDE": (64, 64), "SPACING": (1920, 1080), "SPACING_KEPT": (1280, 720)}
+SIZES |= dict.fromkeys(COPIES, (3840, 2160))
 
 
 def resident(what):
@@ -51,7 +54,7 @@ class Peak:
         self.bytes = resident("VmHWM") - self._before
 
 
-def measure(constant, network, layer, size):
+def measure(constant, layer, network, size):
     """What the constant would have to be for a dream of frames of ``size`` (h, w) at ``layer``."""
     pixels = size[0] * size[1]
     with Peak() as first:
@@ -93,33 +96,33 @@ def main():
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="fit_memory.py", description=__doc__)
     parser.add_argument("-t", "--model_path", action="append", help="a Caffe model; may be given several times")
-    parser.add_argument("--sizes", nargs="+", default=["1280x720", "1920x1080"], help="(default: %(default)s)")
-    parser.add_argument("--only", choices=CONSTANTS, nargs="+", default=CONSTANTS, help="constants to measure")
+    parser.add_argument("--only", choices=SIZES, nargs="+", default=list(SIZES), help="constants (default: all)")
+    parser.add_argument("--shrink", type=int, default=1, metavar="N", help="take sides N times smaller, as a trial")
     parser.add_argument("--one", nargs=2, metavar=("CONSTANT", "LAYER"), help=argparse.SUPPRESS)  # a row, in a child
     options = parser.parse_args()
     if not Path("/proc/self/clear_refs").exists():
         parser.error("only Linux tells the most memory that a process has held")
-    sizes = [tuple(map(int, reversed(size.split("x")))) for size in options.sizes]
     for folder in options.model_path or [None]:
-        network = load_network(folder, gpu=False)
+        network = load_network(folder, gpu=False, on_message=lambda line: None)
         if options.one:
-            print(measure(options.one[0], network, options.one[1], sizes[0]))
+            width, height = (side // options.shrink for side in SIZES[options.one[0]])
+            print(measure(*options.one, network, (height, width)))
             return
         for layer in dict.fromkeys(sorted(network.loop or network.layers[-1:], key=network.layers.index)):
-            for size in options.sizes:
-                for constant in options.only:
-                    row(constant, network.name, layer, size, ["-t", folder] if folder else [])
+            for constant in options.only:
+                more = ["--shrink", str(options.shrink), *(["-t", folder] if folder else [])]
+                row(constant, network.name, layer, more)
 
 
-def row(constant, name, layer, size, more):
+def row(constant, name, layer, more):
     """Measure and print one row, in a process of its own."""
-    command = [sys.executable, __file__, *more, "--sizes", size, "--one", constant, layer]
+    command = [sys.executable, __file__, *more, "--one", constant, layer]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UsageError(done.stderr)
     value = float(done.stdout.split()[-1])
     shown = f"{value / 1e6:8.0f} MB" if constant == "SET_ASIDE" else f"{value:8.2f}   "
-    print(f"{name:24} {layer:24} {size:>10} {constant:22} {shown}", flush=True)
+    print(f"{name:24} {layer:24} {constant:22} {shown}", flush=True)
 
 
 if __name__ == "__main__":

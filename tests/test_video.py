@@ -14,7 +14,7 @@ import av
 import ffmpeg
 import numpy as np
 import pytest
-from clips import decode, duration, flashes_and_beeps, make_clip, make_flash_and_beep, real_clip, run_ffmpeg
+from clips import cut_clip, decode, duration, flashes_and_beeps, make_clip, make_flash_and_beep, real_clip, run_ffmpeg
 
 from deepdream.errors import DreamError, UsageError
 from deepdream.files.clip import Clip, read_clip, write_clip
@@ -75,10 +75,9 @@ def noisy_frames(noisy, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bunny(tmp_path_factory):
-    """The first second or so of Big Buck Bunny: 1280x720, 5.1 sound. (path, frames, made video)"""
+    """Ten frames of Big Buck Bunny: 1280x720, 5.1 sound. (path, frames, made video)"""
     directory = tmp_path_factory.mktemp("bunny")
-    source = directory / "bunny.mp4"
-    run_ffmpeg("-i", real_clip("bigbuckbunny.mp4"), "-t", "0.4", "-c", "copy", source)
+    source = cut_clip(directory / "bunny.mp4", "bigbuckbunny.mp4", 0.4)
     extract(source, directory / "frames")
     create(directory / "frames", directory / "made.mp4", VideoOptions())
     return source, directory / "frames", directory / "made.mp4"
