@@ -13,7 +13,6 @@ from google.protobuf import text_format
 from deepdream.networks.caffemodel import DATA_TYPES, Layer, pb, write_caffemodel
 from deepdream.networks.torch.layers import LAYER_TYPES, Weights
 
-ZOO = Path(__file__).resolve().parent.parent.parent / "shared" / "zoo"  # the zoo's own files, where somebody has them
 MEAN_DEVIATION = 70.0  # of a picture's values
 
 

@@ -5,17 +5,18 @@ import os
 from itertools import islice
 from pathlib import Path
 
-import av
-import numpy as np
-import pytest
-from clips import real_clip
-from nets import SMALL, SMALL_SIZE, ZOO, random_blobs, write_model
-from PIL import Image
-
-from deepdream.networks import load_network
-
-# Before torch loads: on networks and pictures this small, threads only wait for each other.
+# Before PyTorch loads: on networks and pictures as small as these, threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import av  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from clips import real_clip  # noqa: E402
+from helpers import ROOT, ZOO, moving_ramps, run_python, save_frames  # noqa: E402
+from nets import SMALL, SMALL_SIZE, random_blobs, write_model  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from deepdream.networks import load_network  # noqa: E402
 
 PHOTOGRAPHS = Path(importlib.util.find_spec("skimage").origin).parent / "data"
 
@@ -102,3 +103,29 @@ def footage():
     """The first five frames of a man who talks in a moving car: uint8 RGB (h, w, 3)."""
     with av.open(str(real_clip("carphone_pristine.mp4"))) as container:
         return [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), 5)]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory):
+    """That of a user without Caffe models, whose cache is empty."""
+    cache = tmp_path_factory.mktemp("cache")
+    hidden = ("CAFFE_ROOT", "DISPLAY", "WAYLAND_DISPLAY")
+    return {name: value for name, value in os.environ.items() if name not in hidden} | {"XDG_CACHE_HOME": str(cache)}
+
+
+@pytest.fixture
+def run(tmp_path, environment):
+    """A function that runs dreamer.py in an empty folder; the finished process, whose stderr holds no traceback."""
+
+    def run(*arguments, **more):
+        done = run_python(ROOT / "dreamer.py", *arguments, cwd=tmp_path, env=environment, **more)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """Four frames of a moving pattern in ``Input``, 60x40."""
+    return save_frames(moving_ramps(4, (40, 60)), tmp_path / "Input", pattern="image-{:06d}.png", first=1)

@@ -5,14 +5,10 @@ the project's would show.
 """
 
 import re
-from pathlib import Path
 
 import numpy as np
 
 from deepdream.networks.caffemodel import parse_prototxt
-
-# Real Caffe models may lie beside the checkout.
-ZOO = Path(__file__).resolve().parents[2] / "shared" / "zoo"
 
 SMALL_SIZE = (40, 48)
 SMALL = """

@@ -20,6 +20,7 @@ import torch
 
 from deepdream.networks import load_network
 from tests import caffe_nets as nets
+from tests.helpers import ZOO
 
 FORWARD_BOUND, BACKWARD_BOUND = 1e-4, 1e-3
 DECIDING = ("ReLU", "ReLU6", "PReLU", "Pooling", "Eltwise", "AbsVal")
@@ -216,7 +217,7 @@ def architectures():
     """(name, function that makes the net, (h, w)) of every net that is compared as a whole."""
     for build, size in nets.ARCHITECTURES.items():
         yield build.__name__, build, size
-    for path in sorted(nets.ZOO.glob("*.prototxt")):
+    for path in sorted(ZOO.glob("*.prototxt")):
         # Its last pooling asks for maps of at least 7 x 7.
         size = (223, 239) if "googlenet" in path.stem else (97, 131)
         yield f"zoo {path.stem}", lambda size, path=path: nets.zoo_net(path, size), size
@@ -235,7 +236,7 @@ def compare_small(folder, name):
 
 def trained_nets():
     """(name, folder, picture) of the trained models that are there, with the picture of their reference."""
-    for path in sorted(nets.ZOO.glob("*/caffe_reference.npz")):
+    for path in sorted(ZOO.glob("*/caffe_reference.npz")):
         yield f"trained {path.parent.name}", path.parent, torch.from_numpy(np.load(path)["input"]).float()
 
 

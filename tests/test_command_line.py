@@ -1,6 +1,5 @@
 """The program as a user runs it: commands typed in a folder, what comes back on the screen and on the disk."""
 
-import os
 import re
 import shlex
 import signal
@@ -8,12 +7,12 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from clips import cut_clip, decode, duration, make_clip
+from helpers import ROOT, read_dreams, run_python
 from PIL import Image
 
 import dreamer
@@ -21,7 +20,6 @@ from deepdream.files.clip import read_clip
 from deepdream.options import DivideMode, FlowMode
 from deepdream.video.probe import probe
 
-ROOT = Path(dreamer.__file__).parent
 SEED_COMMANDS = {
     "1-extract": "python dreamer.py -e 1 --input RHI-20Sec.mov --output Input",
     "2-dream": "python dreamer.py --input Input --output Output --octaves 3 --octavescale 1.8 --iterations 16 "
@@ -32,43 +30,6 @@ SEED_COMMANDS = {
 QUICK = ["-oct", "1", "-itr", "1"]
 
 
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """That of a user without Caffe models, whose cache is empty."""
-    cache = tmp_path_factory.mktemp("cache")
-    hidden = ("CAFFE_ROOT", "DISPLAY", "WAYLAND_DISPLAY")
-    return {name: value for name, value in os.environ.items() if name not in hidden} | {"XDG_CACHE_HOME": str(cache)}
-
-
-@pytest.fixture
-def run(tmp_path, environment):
-    """Run dreamer.py in an empty folder; the finished process, whose stderr never holds a traceback."""
-
-    def run(*arguments, **more):
-        command = [sys.executable, str(ROOT / "dreamer.py"), *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, **more)
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    return run
-
-
-@pytest.fixture
-def frames(tmp_path):
-    """Four frames of a moving pattern in ``Input``."""
-    folder = tmp_path / "Input"
-    folder.mkdir()
-    ramp = np.add.outer(np.arange(40), 2 * np.arange(60))
-    for number in range(4):
-        picture = np.stack([(ramp * k + 9 * number) % 256 for k in (1, 2, 3)], 2).astype(np.uint8)
-        Image.fromarray(picture).save(folder / f"image-{number + 1:06d}.png")
-    return folder
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(Path(folder).glob("frame_*"))}
-
-
 def bar_free(text):
     """The lines on the screen that are no progress bar."""
     return [line for line in re.split(r"[\r\n]+", text) if line.strip() and "%|" not in line and " left" not in line]
@@ -76,7 +37,7 @@ def bar_free(text):
 
 def test_help_answers_without_heavy_imports():
     code = "import dreamer, sys; dreamer.build_parser().format_help(); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run_python("-c", code, cwd=ROOT, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"torch", "numpy", "cv2", "PIL", "av", "ffmpeg", "tqdm", "google.protobuf"}
 
@@ -127,7 +88,7 @@ def test_the_three_commands_of_old_run_as_written(run, tmp_path):
     for command in SEED_COMMANDS.values():
         done = run(*shlex.split(command)[2:])
         assert done.returncode == 0, done.stderr
-    assert len(contents(tmp_path / "Output")) == 2
+    assert len(read_dreams(tmp_path / "Output")) == 2
     info = probe(tmp_path / "Video.mp4")
     assert (info.frame_count, info.frame_rate) == (2, Fraction(30000, 1001))
 
@@ -166,7 +127,7 @@ def test_twelve_frames_of_footage_give_twelve_dreams(run, tmp_path):
         path.rename(tmp_path / "Input" / path.name)
     done = run("-i", "Input", "-o", "Output", "--preview", 320, "--flow", 1, "-itr", 4, "-oct", 3)
     assert done.returncode == 0, done.stderr
-    dreams = contents(tmp_path / "Output")
+    dreams = read_dreams(tmp_path / "Output")
     assert list(dreams) == [f"frame_{number:06d}.png" for number in range(12)]
     assert {Image.open(tmp_path / "Output" / name).size for name in dreams} == {(320, 180)}
     source = Image.open(extracted[0].parent.parent / "Input" / extracted[0].name).resize((320, 180))
@@ -208,17 +169,17 @@ def test_an_interrupted_run_says_so_and_goes_on_to_the_same_bytes(run, frames, t
     _, screen = running.communicate()
     assert running.returncode == 130, screen
     assert "interrupted" in screen and "Traceback" not in screen
-    assert 0 < len(contents(tmp_path / "Output")) < 4
+    assert 0 < len(read_dreams(tmp_path / "Output")) < 4
     again = run(*options, "-o", "Output")
     assert again.returncode == 0 and "going on" in again.stderr
-    assert contents(tmp_path / "Output") == contents(tmp_path / "Whole")
+    assert read_dreams(tmp_path / "Output") == read_dreams(tmp_path / "Whole")
 
 
 def test_seed_decides_the_bytes(run, frames, tmp_path):
     for output, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert run("-i", "Input", "-o", output, *QUICK, "--seed", seed).returncode == 0
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert not set(contents(tmp_path / "a").values()) & set(contents(tmp_path / "c").values())
+    assert read_dreams(tmp_path / "a") == read_dreams(tmp_path / "b")
+    assert not set(read_dreams(tmp_path / "a").values()) & set(read_dreams(tmp_path / "c").values())
 
 
 def test_verbose_levels(run, frames, tmp_path):
@@ -271,7 +232,7 @@ def test_list_layers_needs_no_input(run):
 def test_a_guide_inside_the_input_is_no_frame(run, frames, tmp_path):
     (frames / "image-000004.png").rename(frames / "guide.png")
     assert run("-i", "Input", "-o", "Output", *QUICK, "-g", "guide.png").returncode == 0
-    assert len(contents(tmp_path / "Output")) == 3
+    assert len(read_dreams(tmp_path / "Output")) == 3
 
 
 def test_names_that_look_like_options_are_names(run, tmp_path):

@@ -1,26 +1,26 @@
 """The stabilised dream: flow of known motions, what is trusted, where a scene is cut, what a frame takes over."""
 
 import json
+import shutil
+from functools import partial
 
 import av
+import helpers
 import numpy as np
 import pytest
 from clips import real_clip
+from helpers import read_dreams, save_frames
 from PIL import Image
 
-from deepdream.files.frames import open_frames, read_frame
+from deepdream.files.frames import read_frame
 from deepdream.motion import cuts, flow, inheritance
-from deepdream.networks import resolve_layers
 from deepdream.options import (
     BLEND_STATIC,
     DivideMode,
     DivideOptions,
-    DreamOptions,
     FlowMode,
     FlowOptions,
-    RenderOptions,
 )
-from deepdream.render.sequence import dream_frames, open_render
 
 STABLE = FlowOptions(FlowMode.STABLE)
 
@@ -214,28 +214,14 @@ def test_the_default_static_share_is_the_modes_own():
 # --- Over frames -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def source(footage, photograph, tmp_path):
+@pytest.fixture(scope="module")
+def source(footage, photograph, tmp_path_factory):
     """Three frames of footage, then two of another scene."""
-    directory = tmp_path / "source"
-    directory.mkdir()
     other = photograph("chelsea.png", (40, 48))
-    for number, picture in enumerate([*footage[:3], other, other]):
-        Image.fromarray(picture).resize((48, 40)).save(directory / f"{number}.png")
-    return directory
+    return save_frames([*footage[:3], other, other], tmp_path_factory.mktemp("cut") / "source", size=(48, 40))
 
 
-def render(source, output, network, flow=STABLE, divide=DivideOptions(), guide=None, **dream):
-    dream = {"octaves": 2, "iterations": 2, "jitter": 4, "layers": ("mixed",)} | dream
-    options = RenderOptions(DreamOptions(**dream), flow, divide, guide)
-    opened = open_render(
-        open_frames(source), output, network, resolve_layers(network, dream["layers"], on_message=print), options
-    )
-    return list(dream_frames(opened, network))
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in sorted(directory.glob("frame_*"))}
+render = partial(helpers.render, flow=STABLE, iterations=2)
 
 
 def test_the_reports_tell_the_cut(source, tmp_path, small_network):
@@ -252,10 +238,9 @@ def test_a_new_scene_dreams_as_if_nothing_had_been_before(source, tmp_path, smal
     np.testing.assert_array_equal(read_frame(reports[3].path), read_frame(first.path))
 
 
-@pytest.mark.parametrize("gone", [0, 2, 4])
-@pytest.mark.parametrize(
-    "extra",
-    [
+@pytest.fixture(
+    scope="module",
+    params=[
         {"zoom": 1.1},
         {"preview": 32},
         {"divide": DivideOptions(DivideMode.SEAMLESS, 20, 20)},
@@ -263,13 +248,20 @@ def test_a_new_scene_dreams_as_if_nothing_had_been_before(source, tmp_path, smal
     ],
     ids=["zoom", "preview", "seamless", "shares"],
 )
-def test_a_resumed_run_ends_with_the_same_bytes(source, tmp_path, small_network, extra, gone):
-    render(source, tmp_path / "out", small_network, **extra)
-    whole = contents(tmp_path / "out")
-    assert len(whole) == 5
-    (tmp_path / "out" / f"frame_{gone:06d}.png").unlink()
-    render(source, tmp_path / "out", small_network, **extra)
-    assert contents(tmp_path / "out") == whole
+def whole_render(source, small_network, tmp_path_factory, request):
+    """A finished render with other options than the default: (options, directory)."""
+    directory = tmp_path_factory.mktemp("whole") / "out"
+    assert len(render(source, directory, small_network, **request.param)) == 5
+    return request.param, directory
+
+
+@pytest.mark.parametrize("gone", [0, 2, 4])
+def test_a_resumed_run_ends_with_the_same_bytes(source, tmp_path, small_network, whole_render, gone):
+    options, whole = whole_render
+    out = shutil.copytree(whole, tmp_path / "out")
+    (out / f"frame_{gone:06d}.png").unlink()
+    assert render(source, out, small_network, **options)[0].number == gone
+    assert read_dreams(out) == read_dreams(whole)
 
 
 def test_a_guided_dream_is_stabilised_too(source, tmp_path, small_network, photograph):
@@ -277,8 +269,8 @@ def test_a_guided_dream_is_stabilised_too(source, tmp_path, small_network, photo
     Image.fromarray(photograph("coffee.png", (64, 64))).save(guide)
     render(source, tmp_path / "guided", small_network, guide=str(guide))
     render(source, tmp_path / "plain", small_network)
-    assert len(contents(tmp_path / "guided")) == 5
-    assert contents(tmp_path / "guided") != contents(tmp_path / "plain")
+    assert len(read_dreams(tmp_path / "guided")) == 5
+    assert read_dreams(tmp_path / "guided") != read_dreams(tmp_path / "plain")
     assert json.loads((tmp_path / "plain" / "render.json").read_text())["--blendstatic"] == 0.9
 
 
@@ -291,7 +283,9 @@ def test_a_still_noisy_scene_changes_less_than_with_plain_flow_and_does_not_grow
         Image.fromarray(np.uint8(np.clip(small + noise, 0, 255))).save(source / f"{number}.png")
     change = {}
     for mode in (FlowMode.BLEND, FlowMode.STABLE):
-        reports = render(source, tmp_path / mode.name, default_network, FlowOptions(mode), layers=("block_7/output",))
+        reports = render(
+            source, tmp_path / mode.name, default_network, flow=FlowOptions(mode), layers=("block_7/output",)
+        )
         dreams = np.stack([np.float32(read_frame(report.path)) for report in reports])
         strength = np.abs(dreams - small).mean((1, 2, 3))
         change[mode] = np.abs(np.diff(dreams[8:], axis=0)).mean() / strength[8:].mean()

@@ -14,10 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from helpers import SCRIPTS
 
 from deepdream.networks.models import MODELS, KnownModel, ModelFile, find_known
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "get_model.py"
+SCRIPT = SCRIPTS / "get_model.py"
 PROTOTXT = b'name: "tiny"\n' * 40
 WEIGHTS = bytes(range(256)) * 4000
 PROTOTXT_PATH = "/tiny/deploy.prototxt"

@@ -3,8 +3,6 @@
 import os
 import platform
 import re
-import subprocess
-import sys
 import weakref
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from helpers import ROOT, run_python
 from PIL import Image
 
 import dreamer
@@ -113,10 +112,7 @@ print(network.memory(sys.argv[2], (900, 1200)), resident("VmHWM") - before)
 )
 def test_the_estimate_is_what_a_process_takes(tmp_path, build, layer):
     folder = nets.save(tmp_path / "net", build(nets.ARCHITECTURES[build]))
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(folder), layer],
-        cwd=Path(dreamer.__file__).parent, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = run_python("-c", PEAK, folder, layer, cwd=ROOT, check=True)
     estimated, taken = map(int, done.stdout.split())
     assert 0.75 < memory.SPACING * estimated / taken < 1.4
 
@@ -221,8 +217,7 @@ print(faults[-1] - faults[4])
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="NOT TESTED: no glibc, which can be told to keep memory")
 def test_freed_memory_is_kept_from_step_to_step():
     """Pages that are touched for the first time are faults: 35 tensors anew would be 546,875 of them."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(dreamer.__file__).parent)}
-    done = subprocess.run([sys.executable, "-c", KEEPING], env=environment, capture_output=True, text=True, check=True)
+    done = run_python("-c", KEEPING, cwd=ROOT, check=True)
     assert int(done.stdout) < 150_000
 
 
@@ -388,11 +383,8 @@ def test_the_tiles_that_are_advised_really_fit(wide_folder, tmp_path):
     command = ["-i", "Input", "-o", "Output", "-t", str(wide_folder), "-l", "second/relu", "-oct", "1", "-itr", "1"]
 
     def run(*more):
-        return subprocess.run(
-            [sys.executable, "-c", LIMITED, str(wide_folder), str(5 * 10**8), *command, *more],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(dreamer.__file__).parent)},
-            capture_output=True, text=True,
-        )  # fmt: skip
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return run_python("-c", LIMITED, wide_folder, 5 * 10**8, *command, *more, cwd=tmp_path, env=environment)
 
     failed = run()
     assert failed.returncode == 1 and "Traceback" not in failed.stderr, failed.stderr

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT, run_python
 
 from deepdream.errors import DreamError, ModelError, PictureTooSmall
 from deepdream.networks import load_network
@@ -20,7 +20,6 @@ from deepdream.picture import ascent, objectives
 from tests import caffe_nets as nets
 from tests import parity
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZE = (37, 41)
 
 try:
@@ -226,7 +225,7 @@ def test_the_child_ends_with_its_parent(model, ending):
         f"network = load_network({str(model)!r}, engine='caffe', on_message=print);"
         f"print(network._process._child.pid, flush=True); {ending}"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = run_python("-c", code, cwd=ROOT, timeout=60)
     child, deadline = int(done.stdout), time.monotonic() + 10
     while os.path.exists(f"/proc/{child}") and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -258,8 +257,7 @@ def test_what_caffe_refuses_is_one_line(model, tmp_path, old):
     assert old in text
     (tmp_path / "deploy.prototxt").write_text(text.replace(old, new, 1))
     (tmp_path / "net.caffemodel").write_bytes((model / "net.caffemodel").read_bytes())
-    command = [sys.executable, "dreamer.py", "--engine", "caffe", "-t", tmp_path, "--list-layers"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = run_python("dreamer.py", "--engine", "caffe", "-t", tmp_path, "--list-layers", cwd=ROOT, timeout=60)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
     assert "deploy.prototxt" in done.stderr and re.search(reason, done.stderr), done.stderr
 

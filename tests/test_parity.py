@@ -4,6 +4,7 @@ import pytest
 
 from tests import caffe_nets as nets
 from tests import parity
+from tests.helpers import ZOO
 
 try:
     parity.import_caffe()
@@ -35,7 +36,7 @@ def test_trained_net_agrees_with_caffe(name):
 
 @pytest.mark.skipif(bool(TRAINED), reason="the zoo's files are there")
 def test_zoo_is_compared():
-    pytest.skip(f"THE ZOO'S OWN FILES WERE NOT COMPARED WITH CAFFE: there is no {nets.ZOO}")
+    pytest.skip(f"THE ZOO'S OWN FILES WERE NOT COMPARED WITH CAFFE: there is no {ZOO}")
 
 
 def test_a_wrong_gradient_is_noticed(tmp_path, monkeypatch):

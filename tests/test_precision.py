@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_command_line import environment, frames, run  # noqa: F401
 
 from deepdream.networks import load_network
 from deepdream.networks.caffemodel import load_model
@@ -49,7 +48,7 @@ def test_grey_levels_are_not_rounded_before_the_first_convolution(default_networ
     assert torch.equal(exact, close)
 
 
-def test_the_manifest_keeps_the_precision_apart(run, frames, tmp_path):  # noqa: F811
+def test_the_manifest_keeps_the_precision_apart(run, frames, tmp_path):
     command = ["-i", "Input", "-o", "Output", "-l", "block_1/output", "-oct", "1", "-itr", "1"]
     assert run(*command, "--precision", "bfloat16").returncode == 0
     kept = json.loads((tmp_path / "Output" / "render.json").read_text())["--precision"]

@@ -8,20 +8,20 @@ import tracemalloc
 from fractions import Fraction
 from threading import Event, active_count, current_thread, main_thread
 
+import helpers
 import numpy as np
 import pytest
 import torch
+from helpers import open_small_render, read_dreams, render
 from PIL import Image
 
 from deepdream.errors import DreamError, PictureTooSmall, UsageError
 from deepdream.files.clip import Clip, read_clip, write_clip
-from deepdream.files.frames import open_frames, read_frame, write_frame
+from deepdream.files.frames import read_frame, write_frame
 from deepdream.motion.inheritance import estimate_motion, inherit
-from deepdream.networks import resolve_layers
-from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
-from deepdream.render.sequence import _read_frames, dream_frames, open_render
+from deepdream.options import DivideMode, DivideOptions, FlowMode, FlowOptions
+from deepdream.render.sequence import _read_frames, dream_frames
 
-QUICK = {"octaves": 2, "iterations": 1, "jitter": 4, "layers": ("mixed",)}
 BLEND, STABLE = FlowOptions(FlowMode.BLEND), FlowOptions(FlowMode.STABLE)
 INDEPENDENT = FlowOptions(FlowMode.OFF, blend_static=0)
 
@@ -33,32 +33,8 @@ def source(footage, tmp_path):
 
 
 def save_frames(pictures, directory, size=(48, 40), kind="png"):
-    """Save frames under names whose order as text is another, and the last one first."""
-    directory.mkdir()
-    for number, picture in reversed(list(enumerate(pictures, 7))):
-        Image.fromarray(picture).resize(size).save(directory / f"shot-{number}.{kind}")
-    return directory
-
-
-def opened(source, output, network, flow=FlowOptions(), divide=DivideOptions(), guide=None, image_type=None,
-           overwrite=False, **dream):  # fmt: skip
-    """An open `Render` of all that is in ``source``, with few and small steps."""
-    options = RenderOptions(DreamOptions(**(QUICK | dream)), flow, divide, guide, image_type)
-    frames = open_frames(source, image_type, leave_out=[guide] if guide else ())
-    return open_render(
-        frames, output, network, resolve_layers(network, options.dream.layers, on_message=print), options, overwrite
-    )
-
-
-def render(*arguments, **options):
-    """Render it; returns the reports."""
-    render = opened(*arguments, **options)
-    return list(dream_frames(render, arguments[2]))
-
-
-def contents(directory):
-    """The bytes of each dreamed frame, by name."""
-    return {path.name: path.read_bytes() for path in sorted(directory.glob("frame_*"))}
+    """Save frames under names whose order as text is another."""
+    return helpers.save_frames(pictures, directory, size, f"shot-{{}}.{kind}", first=7)
 
 
 # --- In and out ------------------------------------------------------------------------------------
@@ -67,9 +43,9 @@ def contents(directory):
 @pytest.mark.parametrize("flow", [FlowOptions(), BLEND, INDEPENDENT], ids=["static", "flow", "independent"])
 def test_as_many_frames_come_out_as_went_in(source, tmp_path, small_network, flow):
     reports = render(source, tmp_path / "out", small_network, flow)
-    assert list(contents(tmp_path / "out")) == [f"frame_{number:06d}.png" for number in range(5)]
+    assert list(read_dreams(tmp_path / "out")) == [f"frame_{number:06d}.png" for number in range(5)]
     assert [report.number for report in reports] == list(range(5))
-    assert [report.path.name for report in reports] == list(contents(tmp_path / "out"))
+    assert [report.path.name for report in reports] == list(read_dreams(tmp_path / "out"))
 
 
 def test_frames_come_in_natural_order(source, tmp_path, small_network):
@@ -96,7 +72,7 @@ def test_a_resumed_run_takes_up_the_layers_where_it_stopped(source, tmp_path, sm
 def test_frames_are_written_in_the_type_they_came_in(footage, tmp_path, small_network, kind):
     source = save_frames(footage[:2], tmp_path / "source", kind=kind)
     render(source, tmp_path / "out", small_network)
-    assert list(contents(tmp_path / "out")) == [f"frame_000000.{kind}", f"frame_000001.{kind}"]
+    assert list(read_dreams(tmp_path / "out")) == [f"frame_000000.{kind}", f"frame_000001.{kind}"]
     with Image.open(tmp_path / "out" / f"frame_000001.{kind}") as picture:
         assert picture.format == {"png": "PNG", "jpg": "JPEG"}[kind] and picture.size == (48, 40)
 
@@ -114,7 +90,7 @@ def test_nothing_but_the_frames_and_their_records_is_written(source, tmp_path, s
     assert sorted(path.name for path in source.iterdir()) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
     names = {path.name for path in (tmp_path / "out" / "deep").iterdir()}
-    assert names == {*contents(tmp_path / "out" / "deep"), "render.json", "frames.jsonl", ".lock"}
+    assert names == {*read_dreams(tmp_path / "out" / "deep"), "render.json", "frames.jsonl", ".lock"}
 
 
 # --- What a frame starts from ----------------------------------------------------------------------
@@ -141,7 +117,7 @@ def test_frames_are_independent_without_flow_and_static_share(source, tmp_path, 
     for name in ("shot-7.png", "shot-8.png"):
         Image.fromarray(255 - read_frame(source / name)).save(source / name)
     render(source, tmp_path / "changed", small_network, INDEPENDENT)
-    before, after = contents(tmp_path / "all"), contents(tmp_path / "changed")
+    before, after = read_dreams(tmp_path / "all"), read_dreams(tmp_path / "changed")
     assert [name for name in before if before[name] != after[name]] == ["frame_000000.png", "frame_000001.png"]
 
 
@@ -149,7 +125,7 @@ def test_frames_that_inherit_are_not_independent(source, tmp_path, small_network
     render(source, tmp_path / "all", small_network, FlowOptions(blend_static=0.9))
     Image.fromarray(255 - read_frame(source / "shot-7.png")).save(source / "shot-7.png")
     render(source, tmp_path / "changed", small_network, FlowOptions(blend_static=0.9))
-    before, after = contents(tmp_path / "all"), contents(tmp_path / "changed")
+    before, after = read_dreams(tmp_path / "all"), read_dreams(tmp_path / "changed")
     assert before["frame_000002.png"] != after["frame_000002.png"]
 
 
@@ -159,7 +135,7 @@ def test_frames_that_inherit_are_not_independent(source, tmp_path, small_network
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(source, tmp_path, small_network):
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
         render(source, tmp_path / name, small_network, BLEND, seed=seed)
-    first, again, other = (contents(tmp_path / name) for name in ("first", "again", "other"))
+    first, again, other = (read_dreams(tmp_path / name) for name in ("first", "again", "other"))
     assert first == again
     assert all(first[name] != other[name] for name in first)
 
@@ -167,7 +143,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(source, tmp
 def test_each_frame_has_a_jitter_of_its_own(footage, tmp_path, small_network):
     source = save_frames([footage[0]] * 2, tmp_path / "source")
     render(source, tmp_path / "out", small_network, INDEPENDENT)
-    first, second = contents(tmp_path / "out").values()
+    first, second = read_dreams(tmp_path / "out").values()
     assert first != second
 
 
@@ -176,11 +152,11 @@ def test_each_frame_has_a_jitter_of_its_own(footage, tmp_path, small_network):
 def test_a_resumed_run_ends_with_the_same_bytes(footage, tmp_path, small_network, kind, gone):
     source, out = save_frames(footage, tmp_path / "source", kind=kind), tmp_path / "out"
     render(source, out, small_network, BLEND)
-    whole = contents(out)
+    whole = read_dreams(out)
     for number in gone:
         (out / f"frame_{number:06d}.{kind}").unlink()
     reports = render(source, out, small_network, BLEND)
-    assert contents(out) == whole
+    assert read_dreams(out) == whole
     # What follows a lost frame has inherited from it, so it is dreamed again too.
     assert [report.number for report in reports] == list(range(gone[0], 5))
 
@@ -188,70 +164,70 @@ def test_a_resumed_run_ends_with_the_same_bytes(footage, tmp_path, small_network
 def test_independent_frames_are_made_again_alone(source, tmp_path, small_network):
     out = tmp_path / "out"
     render(source, out, small_network, INDEPENDENT)
-    whole = contents(out)
+    whole = read_dreams(out)
     (out / "frame_000001.png").unlink()
     assert [report.number for report in render(source, out, small_network, INDEPENDENT)] == [1]
-    assert contents(out) == whole
+    assert read_dreams(out) == whole
 
 
 def test_a_run_that_breaks_off_leaves_whole_frames_and_goes_on(source, tmp_path, small_network):
     render(source, tmp_path / "whole", small_network, BLEND)
-    frames = dream_frames(opened(source, tmp_path / "out", small_network, BLEND), small_network)
+    frames = dream_frames(open_small_render(source, tmp_path / "out", small_network, BLEND), small_network)
     next(frames), next(frames)
     frames.close()
-    whole = contents(tmp_path / "whole")
-    assert contents(tmp_path / "out") == dict(list(whole.items())[:2])
+    whole = read_dreams(tmp_path / "whole")
+    assert read_dreams(tmp_path / "out") == dict(list(whole.items())[:2])
     render(source, tmp_path / "out", small_network, BLEND)
-    assert contents(tmp_path / "out") == whole
+    assert read_dreams(tmp_path / "out") == whole
 
 
 def test_a_frame_that_was_damaged_is_dreamed_again(source, tmp_path, small_network):
     out = tmp_path / "out"
     render(source, out, small_network, BLEND)
-    whole = contents(out)
+    whole = read_dreams(out)
     (out / "frame_000003.png").write_bytes(whole["frame_000003.png"][:-20])
     assert [report.number for report in render(source, out, small_network, BLEND)] == [3, 4]
-    assert contents(out) == whole
+    assert read_dreams(out) == whole
 
 
 def test_a_source_frame_that_has_changed_is_told_and_no_dream_is_lost(source, tmp_path, small_network):
     out = tmp_path / "out"
     render(source, out, small_network, INDEPENDENT)
-    whole = contents(out)
+    whole = read_dreams(out)
     Image.fromarray(255 - read_frame(source / "shot-9.png")).save(source / "shot-9.png")
     with pytest.raises(UsageError, match="shot-9.png has changed"):
-        opened(source, out, small_network, INDEPENDENT)
-    assert contents(out) == whole
+        open_small_render(source, out, small_network, INDEPENDENT)
+    assert read_dreams(out) == whole
     assert len(render(source, out, small_network, INDEPENDENT, overwrite=True)) == 5
 
 
 def test_a_note_that_a_crash_cut_off_costs_its_frame_alone(source, tmp_path, small_network):
     out = tmp_path / "out"
     render(source, out, small_network, INDEPENDENT)
-    whole = contents(out)
+    whole = read_dreams(out)
     notes = (out / "frames.jsonl").read_bytes()
     (out / "frames.jsonl").write_bytes(notes[:-30])
     assert [report.number for report in render(source, out, small_network, INDEPENDENT)] == [4]
-    assert contents(out) == whole and opened(source, out, small_network, INDEPENDENT).todo == ()
+    assert read_dreams(out) == whole and open_small_render(source, out, small_network, INDEPENDENT).todo == ()
 
 
 def test_two_runs_never_work_in_one_output(source, tmp_path, small_network):
-    first = opened(source, tmp_path / "out", small_network)
+    first = open_small_render(source, tmp_path / "out", small_network)
     with pytest.raises(UsageError, match="another run is at work"):
-        opened(source, tmp_path / "out", small_network)
+        open_small_render(source, tmp_path / "out", small_network)
     list(dream_frames(first, small_network))
-    assert opened(source, tmp_path / "out", small_network).todo == ()
+    assert open_small_render(source, tmp_path / "out", small_network).todo == ()
 
 
 def test_a_finished_run_has_nothing_left_to_do(source, tmp_path, small_network):
     render(source, tmp_path / "out", small_network)
-    again = opened(source, tmp_path / "out", small_network)
+    again = open_small_render(source, tmp_path / "out", small_network)
     assert again.todo == () and again.pixel_steps == 0
 
 
 def test_the_work_is_what_the_steps_report(source, tmp_path, small_network):
     done = []
-    again = opened(source, tmp_path / "out", small_network, iterations=2)
+    again = open_small_render(source, tmp_path / "out", small_network, iterations=2)
     list(dream_frames(again, small_network, lambda number, report: done.append((number, report.pixels))))
     assert sum(pixels for _, pixels in done) == again.pixel_steps > 0
     assert {number for number, _ in done} == set(range(5))
@@ -282,7 +258,7 @@ def test_the_next_frame_is_read_and_the_one_before_is_saved_while_a_frame_dreams
         assert not any(event.is_set() for event in known[number + 2 :]), "read too far ahead"
         assert number - len(saved) <= 1, "too far behind"
 
-    render = opened(source, tmp_path / "out", small_network, BLEND)
+    render = open_small_render(source, tmp_path / "out", small_network, BLEND)
     monkeypatch.setattr("deepdream.render.sequence.read_frame", read)
     monkeypatch.setattr("deepdream.render.sequence.write_frame", save)
     assert [report.number for report in dream_frames(render, small_network, on_step)] == list(range(5)) == saved
@@ -303,20 +279,20 @@ def test_looking_ahead_changes_no_byte(source, tmp_path, small_network, monkeypa
     )
     monkeypatch.setattr("deepdream.render.sequence.estimate_motion", look)
     render(source, tmp_path / "out", small_network, flow)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert read_dreams(tmp_path / "out") == read_dreams(tmp_path / "whole")
     assert len(threads) == (4 if flow.mode else 0) and main_thread() not in threads
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 def test_a_frame_that_cannot_be_read_leaves_those_before_it_saved_and_reported(footage, tmp_path, small_network, kind):
     source = save_frames(footage, tmp_path / "source", kind=kind)
-    render = opened(source, tmp_path / "out", small_network, BLEND)
+    render = open_small_render(source, tmp_path / "out", small_network, BLEND)
     (source / f"shot-9.{kind}").unlink()
     frames = dream_frames(render, small_network)
     assert [next(frames).number for _ in range(2)] == [0, 1]
     with pytest.raises(UsageError, match=f"shot-9.{kind} does not exist"):
         next(frames)
-    assert len(contents(tmp_path / "out")) == 2
+    assert len(read_dreams(tmp_path / "out")) == 2
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
@@ -330,11 +306,11 @@ def test_a_frame_that_cannot_be_saved_ends_it_with_those_before_reported(
 
     monkeypatch.setattr("deepdream.render.sequence.write_frame", save)
     source = save_frames(footage, tmp_path / "source", kind=kind)
-    frames = dream_frames(opened(source, tmp_path / "out", small_network, BLEND), small_network)
+    frames = dream_frames(open_small_render(source, tmp_path / "out", small_network, BLEND), small_network)
     assert [next(frames).number for _ in range(2)] == [0, 1]
     with pytest.raises(DreamError, match=f"frame_000002.{kind}"):
         next(frames)
-    assert list(contents(tmp_path / "out")) == [f"frame_000000.{kind}", f"frame_000001.{kind}"]
+    assert list(read_dreams(tmp_path / "out")) == [f"frame_000000.{kind}", f"frame_000001.{kind}"]
 
 
 def test_a_dream_that_fails_does_not_hide_the_frame_before(source, tmp_path, small_network):
@@ -342,11 +318,11 @@ def test_a_dream_that_fails_does_not_hide_the_frame_before(source, tmp_path, sma
         if number == 2:
             raise DreamError("out of luck")
 
-    frames = dream_frames(opened(source, tmp_path / "out", small_network, BLEND), small_network, on_step)
+    frames = dream_frames(open_small_render(source, tmp_path / "out", small_network, BLEND), small_network, on_step)
     assert [next(frames).number for _ in range(2)] == [0, 1]
     with pytest.raises(DreamError, match="out of luck"):
         next(frames)
-    assert opened(source, tmp_path / "out", small_network, BLEND).todo == (2, 3, 4)
+    assert open_small_render(source, tmp_path / "out", small_network, BLEND).todo == (2, 3, 4)
 
 
 def test_a_source_frame_that_changes_while_it_dreams_is_told_afterwards(source, tmp_path, small_network):
@@ -354,9 +330,9 @@ def test_a_source_frame_that_changes_while_it_dreams_is_told_afterwards(source, 
         if number == 2:
             Image.new("RGB", (48, 40)).save(source / "shot-9.png")
 
-    list(dream_frames(opened(source, tmp_path / "out", small_network, BLEND), small_network, on_step))
+    list(dream_frames(open_small_render(source, tmp_path / "out", small_network, BLEND), small_network, on_step))
     with pytest.raises(UsageError, match="shot-9.png has changed"):
-        opened(source, tmp_path / "out", small_network, BLEND)
+        open_small_render(source, tmp_path / "out", small_network, BLEND)
 
 
 def test_a_long_run_does_not_grow(footage, tmp_path, small_network):
@@ -364,7 +340,7 @@ def test_a_long_run_does_not_grow(footage, tmp_path, small_network):
     held = []
     tracemalloc.start()
     try:
-        for report in dream_frames(opened(source, tmp_path / "out", small_network, STABLE), small_network):
+        for report in dream_frames(open_small_render(source, tmp_path / "out", small_network, STABLE), small_network):
             if report.number in (19, 59):
                 gc.collect()
                 tensors = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
@@ -402,21 +378,21 @@ def test_a_long_run_does_not_grow(footage, tmp_path, small_network):
 )
 def test_another_render_is_refused_by_the_name_of_what_differs(source, tmp_path, small_network, option, changed):
     render(source, tmp_path / "out", small_network)
-    before = contents(tmp_path / "out")
+    before = read_dreams(tmp_path / "out")
     with pytest.raises(UsageError, match=rf"another render \({option} is [^;]*\)"):
-        opened(source, tmp_path / "out", small_network, **changed)
-    assert contents(tmp_path / "out") == before
+        open_small_render(source, tmp_path / "out", small_network, **changed)
+    assert read_dreams(tmp_path / "out") == before
 
 
 def test_all_that_differs_is_named(source, tmp_path, small_network, default_network, footage):
     render(source, tmp_path / "out", small_network)
     with pytest.raises(UsageError, match="--jitter.*--seed"):
-        opened(source, tmp_path / "out", small_network, seed=1, jitter=0)
+        open_small_render(source, tmp_path / "out", small_network, seed=1, jitter=0)
     with pytest.raises(UsageError, match="network"):
-        opened(source, tmp_path / "out", default_network, layers=("stem",))
+        open_small_render(source, tmp_path / "out", default_network, layers=("stem",))
     other = save_frames(footage, tmp_path / "other")
     with pytest.raises(UsageError, match="--input is .*other, was .*source"):
-        opened(other, tmp_path / "out", small_network)
+        open_small_render(other, tmp_path / "out", small_network)
 
 
 def test_another_guide_is_another_render(source, tmp_path, small_network):
@@ -424,18 +400,18 @@ def test_another_guide_is_another_render(source, tmp_path, small_network):
         shutil.copy(source / "shot-7.png", tmp_path / name)
     render(source, tmp_path / "out", small_network, guide=str(tmp_path / "a.jpg"))
     with pytest.raises(UsageError, match="--guide is .*b.jpg.* was .*a.jpg"):
-        opened(source, tmp_path / "out", small_network, guide=str(tmp_path / "b.jpg"))
+        open_small_render(source, tmp_path / "out", small_network, guide=str(tmp_path / "b.jpg"))
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]"], ids=["gone", "empty", "cut off", "no settings"])
 def test_frames_of_unknown_origin_are_not_touched(source, tmp_path, small_network, content):
     out = tmp_path / "out"
     render(source, out, small_network)
-    before = contents(out)
+    before = read_dreams(out)
     (out / "render.json").unlink() if content is None else (out / "render.json").write_text(content)
     with pytest.raises(UsageError, match="--overwrite"):
-        opened(source, out, small_network)
-    assert contents(out) == before
+        open_small_render(source, out, small_network)
+    assert read_dreams(out) == before
 
 
 def test_overwrite_starts_afresh_and_leaves_other_files(source, tmp_path, small_network):
@@ -447,9 +423,9 @@ def test_overwrite_starts_afresh_and_leaves_other_files(source, tmp_path, small_
     (source / "shot-11.png").unlink()
     reports = render(source, out, small_network, seed=1, overwrite=True)
     assert [report.number for report in reports] == [0, 1, 2, 3]
-    wanted = contents(tmp_path / "wanted")
+    wanted = read_dreams(tmp_path / "wanted")
     wanted.pop("frame_000004.png")
-    assert {name: content for name, content in contents(out).items() if name != "frame_of_mind.png"} == wanted
+    assert {name: content for name, content in read_dreams(out).items() if name != "frame_of_mind.png"} == wanted
     assert (out / "notes.txt").read_text() == (out / "frame_of_mind.png").read_text() == "mine"
 
 
@@ -458,19 +434,19 @@ def test_the_output_cannot_be_the_input(source, tmp_path, small_network):
     (tmp_path / "link").symlink_to(source)
     for output in (source, tmp_path / "source" / ".." / "source", tmp_path / "link"):
         with pytest.raises(UsageError, match="the same directory"):
-            opened(source, output, small_network)
+            open_small_render(source, output, small_network)
     assert sorted(path.name for path in source.iterdir()) == before
 
 
 def test_an_output_that_is_a_file_is_named(source, tmp_path, small_network):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UsageError, match="out is a file"):
-        opened(source, tmp_path / "out", small_network)
+        open_small_render(source, tmp_path / "out", small_network)
 
 
 def test_a_run_that_cannot_start_leaves_no_output(source, tmp_path, small_network):
     with pytest.raises(PictureTooSmall):
-        opened(source, tmp_path / "out", small_network, layers=("narrow",), octaves=4)
+        open_small_render(source, tmp_path / "out", small_network, layers=("narrow",), octaves=4)
     assert not (tmp_path / "out").exists()
 
 
@@ -497,14 +473,14 @@ def test_the_guide_guides_at_each_layer(source, tmp_path, small_network, photogr
     layers = ("conv1", "mixed")
     render(source, tmp_path / "free", small_network, INDEPENDENT, layers=layers)
     render(source, tmp_path / "guided", small_network, INDEPENDENT, layers=layers, guide=str(guide))
-    free, guided = contents(tmp_path / "free"), contents(tmp_path / "guided")
+    free, guided = read_dreams(tmp_path / "free"), read_dreams(tmp_path / "guided")
     assert all(free[name] != guided[name] for name in free)
 
 
 def test_a_guide_that_is_no_picture_is_named_before_anything_is_made(source, tmp_path, small_network):
     (tmp_path / "guide.png").write_text("words")
     with pytest.raises(UsageError, match="guide.png"):
-        opened(source, tmp_path / "out", small_network, guide=str(tmp_path / "guide.png"))
+        open_small_render(source, tmp_path / "out", small_network, guide=str(tmp_path / "guide.png"))
     assert not (tmp_path / "out").exists()
 
 
@@ -522,13 +498,13 @@ def test_preview_is_the_width_and_the_height_follows(footage, tmp_path, small_ne
 def test_tiny_frames_dream(footage, tmp_path, default_network):
     source = save_frames(footage[:2], tmp_path / "source", size=(32, 32))
     reports = render(source, tmp_path / "out", default_network, BLEND, octaves=4, layers=default_network.loop[:1])
-    assert len(reports) == len(contents(tmp_path / "out")) == 2
+    assert len(reports) == len(read_dreams(tmp_path / "out")) == 2
 
 
 def test_frames_too_small_for_a_layer_of_the_loop_are_refused_before_the_first(footage, tmp_path, small_network):
     source = save_frames(footage[:2], tmp_path / "source", size=(32, 32))
     with pytest.raises(PictureTooSmall, match="layer narrow .* 11x11 .* at least 19x19: use fewer --octaves"):
-        opened(source, tmp_path / "out", small_network, octaves=4, layers=("mixed", "narrow"))
+        open_small_render(source, tmp_path / "out", small_network, octaves=4, layers=("mixed", "narrow"))
 
 
 @pytest.mark.parametrize("mode", [DivideMode.TILES, DivideMode.HALVES])
@@ -543,10 +519,10 @@ def test_divided_frames_lose_no_row_or_column(footage, tmp_path, small_network, 
         assert changed.any((1, 2)).all() and changed.any((0, 2)).all()  # the dream reaches each row and column
     whole = tmp_path / "whole"
     render(source, whole, small_network, BLEND, octaves=2)
-    assert contents(whole) != contents(tmp_path / "out")
+    assert read_dreams(whole) != read_dreams(tmp_path / "out")
 
 
 def test_frames_of_two_sizes_are_refused_by_name(source, tmp_path, small_network):
     Image.new("RGB", (50, 40)).save(source / "shot-12.png")
     with pytest.raises(UsageError, match="shot-7.png is 48x40, .*shot-12.png is 50x40"):
-        opened(source, tmp_path / "out", small_network)
+        open_small_render(source, tmp_path / "out", small_network)

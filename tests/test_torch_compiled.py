@@ -3,18 +3,15 @@
 import math
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import ROOT, run_python
 
 from deepdream.networks.torch import compiled
 
-ROOT = Path(__file__).resolve().parent.parent
 # kernel, stride, pad, size of the picture; each with a channel count that no register divides
 WINDOWS = [
     ((3, 3), (2, 2), (0, 0), (13, 18)),
@@ -124,7 +121,7 @@ def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(tmp_path):
     nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONPATH": str(tmp_path)}
     environment = {**os.environ, **nowhere}
     environment.pop("NUMBA_CACHE_DIR", None)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    done = run_python("-c", code, env=environment, cwd=tmp_path)
     assert done.stdout.strip() == "3.0", done.stderr
 
 
@@ -137,5 +134,5 @@ def test_no_more_threads_are_taken_than_pytorch_may(tmp_path):
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("NUMBA_NUM_THREADS", None)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    done = run_python("-c", code, env=environment, cwd=tmp_path)
     assert done.stdout.split() == ["1", "1"], done.stderr

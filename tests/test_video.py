@@ -15,6 +15,7 @@ import ffmpeg
 import numpy as np
 import pytest
 from clips import cut_clip, decode, duration, flashes_and_beeps, make_clip, make_flash_and_beep, real_clip, run_ffmpeg
+from helpers import ROOT
 
 from deepdream.errors import DreamError, UsageError
 from deepdream.files.clip import Clip, read_clip, write_clip
@@ -29,7 +30,6 @@ from deepdream.video.extract import extract
 from deepdream.video.probe import find_sound, probe
 
 SILENT = VideoOptions(audio="none")
-PACKAGE = Path(extracting.__file__).parents[2]
 
 
 def contents(directory):
@@ -369,7 +369,7 @@ def test_half_moved_frames_that_are_lost_are_not_forgotten(clip, clip_frames, tm
 
 def start(directory, code):
     """A Python process that runs ``code`` with deepdream at hand."""
-    setup = f"import signal, sys; sys.path.insert(0, {str(PACKAGE)!r})\n"
+    setup = f"import signal, sys; sys.path.insert(0, {str(ROOT)!r})\n"
     setup += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job's is ignored
     return subprocess.Popen([sys.executable, "-c", setup + code], cwd=directory, stderr=subprocess.PIPE)
 
