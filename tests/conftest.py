@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from helpers import ROOT, ZOO, moving_ramps, run_python, save_frames  # noqa: E4
 from nets import SMALL, SMALL_SIZE, random_blobs, write_model  # noqa: E402
 from PIL import Image  # noqa: E402
 
+import dreamer  # noqa: E402
 from deepdream.networks import load_network  # noqa: E402
 
 PHOTOGRAPHS = Path(importlib.util.find_spec("skimage").origin).parent / "data"
@@ -123,6 +125,21 @@ def run(tmp_path, environment):
         return done
 
     return run
+
+
+@pytest.fixture
+def run_here(tmp_path, environment, monkeypatch, capsys):
+    """As `run`, but within this process, which has loaded everything."""
+    monkeypatch.chdir(tmp_path)
+    for name in set(os.environ) - set(environment):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
+
+    def run_here(*arguments):
+        status = dreamer.main(list(map(str, arguments)))
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+
+    return run_here
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ ZOO = ROOT.parent / "shared" / "zoo"  # real Caffe models, where somebody has th
 
 def run_python(*arguments, **options):
     """Run this Python with ``arguments``; the finished process, with its output as text."""
-    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, **options)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.run([sys.executable, *map(str, arguments)], **(pipes | options))
 
 
 def moving_ramps(count, size):

@@ -15,6 +15,7 @@ from clips import cut_clip, decode, duration, make_clip
 from helpers import ROOT, read_dreams, run_python
 from PIL import Image
 
+import deepdream
 import dreamer
 from deepdream.files.clip import read_clip
 from deepdream.options import DivideMode, FlowMode
@@ -148,12 +149,12 @@ def test_a_video_becomes_a_video_of_the_same_frames_rate_duration_and_sound(run,
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "Video.mp4", "Video.frames"}
 
 
-def test_the_same_command_again_changes_nothing(run, tmp_path):
+def test_the_same_command_again_changes_nothing(run_here, tmp_path):
     make_clip(tmp_path / "clip.mp4", frames=2)
     command = ["-i", "clip.mp4", "-o", "Video.mp4", *QUICK]
-    assert run(*command).returncode == 0
+    assert run_here(*command).returncode == 0
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.suffix in (".png", ".mp4")}
-    again = run(*command)
+    again = run_here(*command)
     assert again.returncode == 0, again.stderr
     assert files == {path: path.stat().st_mtime_ns for path in files}
 
@@ -175,15 +176,15 @@ def test_an_interrupted_run_says_so_and_goes_on_to_the_same_bytes(run, frames, t
     assert read_dreams(tmp_path / "Output") == read_dreams(tmp_path / "Whole")
 
 
-def test_seed_decides_the_bytes(run, frames, tmp_path):
+def test_seed_decides_the_bytes(run_here, frames, tmp_path):
     for output, seed in (("a", 1), ("b", 1), ("c", 2)):
-        assert run("-i", "Input", "-o", output, *QUICK, "--seed", seed).returncode == 0
+        assert run_here("-i", "Input", "-o", output, *QUICK, "--seed", seed).returncode == 0
     assert read_dreams(tmp_path / "a") == read_dreams(tmp_path / "b")
     assert not set(read_dreams(tmp_path / "a").values()) & set(read_dreams(tmp_path / "c").values())
 
 
-def test_verbose_levels(run, frames, tmp_path):
-    screens = {level: run("-i", "Input", "-o", f"v{level}", *QUICK, "-v", level).stderr for level in range(4)}
+def test_verbose_levels(run_here, frames, tmp_path):
+    screens = {level: run_here("-i", "Input", "-o", f"v{level}", *QUICK, "-v", level).stderr for level in range(4)}
     assert screens[0] == ""
     assert "dream 100%" in screens[1] and "left" in screens[1]
     assert "4 frames (4 dreamed now)" in bar_free(screens[1])[-1] and "v1" in bar_free(screens[1])[-1]
@@ -194,51 +195,51 @@ def test_verbose_levels(run, frames, tmp_path):
     assert not (tmp_path / "v2" / "preview.jpg").exists()
 
 
-def test_a_scene_cut_is_told(run, frames):
+def test_a_scene_cut_is_told(run_here, frames):
     for number in (3, 4):
         path = frames / f"image-{number:06d}.png"
         Image.fromarray(255 - np.asarray(Image.open(path)) // 4).save(path)
-    lines = bar_free(run("-i", "Input", "-o", "Output", *QUICK, "-flow", 2, "-v", 2).stderr)
+    lines = bar_free(run_here("-i", "Input", "-o", "Output", *QUICK, "-flow", 2, "-v", 2).stderr)
     assert [line for line in lines if "cut" in line] == ["frame 3/4: scene cut, nothing inherited"]
 
 
-def test_the_live_picture_is_no_frame(run, frames, tmp_path):
-    assert run("-i", "Input", "-o", "Output", *QUICK, "-v", 3).returncode == 0
-    assert run("-c", 1, "-i", "Output", "-o", "Video.mp4").returncode == 0
+def test_the_live_picture_is_no_frame(run_here, frames, tmp_path):
+    assert run_here("-i", "Input", "-o", "Output", *QUICK, "-v", 3).returncode == 0
+    assert run_here("-c", 1, "-i", "Output", "-o", "Video.mp4").returncode == 0
     assert probe(tmp_path / "Video.mp4").frame_count == 4
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_one_line(run, frames):
-    done = run("-i", "Input", "-o", "Output", *QUICK, "--gpu", 1)
+def test_a_gpu_that_is_not_there_is_one_line(run_here, frames):
+    done = run_here("-i", "Input", "-o", "Output", *QUICK, "--gpu", 1)
     assert done.returncode == 0
     assert sum("no GPU" in line for line in bar_free(done.stderr)) == 1
 
 
-def test_googlenet_layers_find_their_stand_ins(run, frames):
-    done = run("-i", "Input", "-o", "Output", *QUICK, "--layers", "inception_4d/pool")
+def test_googlenet_layers_find_their_stand_ins(run_here, frames):
+    done = run_here("-i", "Input", "-o", "Output", *QUICK, "--layers", "inception_4d/pool")
     assert done.returncode == 0
     assert sum("stands in" in line for line in bar_free(done.stderr)) == 1
 
 
-def test_list_layers_needs_no_input(run):
-    done = run("--list-layers")
+def test_list_layers_needs_no_input(run_here):
+    done = run_here("--list-layers")
     assert done.returncode == 0
     shapes = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert shapes["block_10/output"] == "(112, 14, 14)"
     assert shapes["prob"] == "(1000,)"
 
 
-def test_a_guide_inside_the_input_is_no_frame(run, frames, tmp_path):
+def test_a_guide_inside_the_input_is_no_frame(run_here, frames, tmp_path):
     (frames / "image-000004.png").rename(frames / "guide.png")
-    assert run("-i", "Input", "-o", "Output", *QUICK, "-g", "guide.png").returncode == 0
+    assert run_here("-i", "Input", "-o", "Output", *QUICK, "-g", "guide.png").returncode == 0
     assert len(read_dreams(tmp_path / "Output")) == 3
 
 
-def test_names_that_look_like_options_are_names(run, tmp_path):
+def test_names_that_look_like_options_are_names(run_here, tmp_path):
     make_clip(tmp_path / "clip.mp4", frames=2)
     (tmp_path / "clip.mp4").rename(tmp_path / "-e 1%d:.mp4")
-    done = run("-e", "-i", "-e 1%d:.mp4", "-o", "-f%d")
+    done = run_here("-e", "-i", "-e 1%d:.mp4", "-o", "-f%d")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "-f%d").glob("*.png"))) == 2
 
@@ -253,14 +254,6 @@ def test_names_that_look_like_options_are_names(run, tmp_path):
         ("-i Empty -o Output", "holds no jpg or png frames"),
         ("-i Input -o Input", "same directory"),
         ("-i Input -o Output -it jpg", "holds no jpg frames (it holds png"),
-        ("-i Input -o Output -it gif", "expected jpg or png"),
-        ("-i Input -o Output --octaves 0", "--octaves 0: expected a number, 1 to 64"),
-        ("-i Input -o Output --octaves two", "invalid int value"),
-        ("-i Input -o Output --octavescale 1", "--octavescale 1.0: expected a number, greater than 1"),
-        ("-i Input -o Output --octavescale nan", "--octavescale"),
-        ("-i Input -o Output --stepsize -1", "--stepsize"),
-        ("-i Input -o Output -bm 1.5", "--blendflow 1.5: expected a number, 0 to 1"),
-        ("-i Input -o Output -flow 7", "invalid choice"),
         ("-i Input -o Output --layers nope", "no layer nope"),
         ("-i Input -o Output --layers block_9/outputs", "near it: block_9/output"),
         ("-i Input -o Output -g nope.png", "nope.png: no such file"),
@@ -269,32 +262,36 @@ def test_names_that_look_like_options_are_names(run, tmp_path):
         ("-i Input -o Video.mp4", "create the video with -c 1"),
         ("-i Input/image-000001.png -o Video.mp4", "image-000001.png"),
         ("-c 1 -i Input -o Video.gif", ".mp4"),
-        ("-c 1 -i Input -o Video.mp4 -f 0/0", "--framerate 0/0"),
-        ("-c 1 -i Input -o Video.mp4 -f fast", "--framerate fast"),
         ("-e 1 -i notes.txt -o Frames", "notes.txt"),
         ("-i Input -o Output --frob", "--frob"),
     ],
 )
-def test_mistakes_get_one_clear_line_and_status_2(run, frames, tmp_path, words, said):
+def test_mistakes_get_one_clear_line_and_status_2(run_here, frames, tmp_path, words, said):
     (tmp_path / "Empty").mkdir()
     (tmp_path / "notes.txt").write_text("no picture")
-    done = run(*words.split())
+    done = run_here(*words.split())
     lines = [line for line in bar_free(done.stderr) if "EfficientNet" not in line]
     assert done.returncode == 2
     assert len(lines) == 1 and said in lines[0], done.stderr
     assert not list(tmp_path.glob("Output/frame_*"))
 
 
-def test_an_octave_too_small_names_layer_size_and_what_would_do(run, tmp_path, small_folder):
+def test_a_mistake_is_the_exit_status_of_the_process(run):
+    done = run("-i", "Input", "-o", "Output", "--octaves", "two")
+    assert done.returncode == 2 and "--octaves: invalid int value: 'two'" in done.stderr
+    assert run("--version").stdout == f"dreamer.py {deepdream.__version__}\n"
+
+
+def test_an_octave_too_small_names_layer_size_and_what_would_do(run_here, tmp_path, small_folder):
     (tmp_path / "Input").mkdir()
     Image.new("RGB", (8, 6)).save(tmp_path / "Input" / "1.png")
-    done = run("-i", "Input", "-o", "Output", "-t", small_folder, "-l", "narrow", "-oct", 4)
+    done = run_here("-i", "Input", "-o", "Output", "-t", small_folder, "-l", "narrow", "-oct", 4)
     assert done.returncode == 2
     assert re.search(r"layer narrow cannot take an octave of \dx\d pixels; it needs at least \d+x\d+", done.stderr)
 
 
-def test_options_of_another_mode_are_named(run, tmp_path):
+def test_options_of_another_mode_are_named(run_here, tmp_path):
     make_clip(tmp_path / "clip.mp4", frames=1)
-    done = run("-e", "-i", "clip.mp4", "-o", "Frames", "--octaves", 3, "-flow")
+    done = run_here("-e", "-i", "clip.mp4", "-o", "Frames", "--octaves", 3, "-flow")
     assert done.returncode == 0
     assert "--octaves" in done.stderr and "--flow" in done.stderr and "change nothing" in done.stderr

@@ -6,21 +6,16 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import sys
 import termios
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from helpers import ROOT, run_python
 
 import dreamer
 from deepdream.show import progress as module
 from deepdream.show.progress import LogLines, Screen
-
-ROOT = Path(dreamer.__file__).parent
 
 
 @pytest.fixture
@@ -52,16 +47,6 @@ def terminal(monkeypatch):
     yield open_terminal
     for each in opened:
         os.close(each) if isinstance(each, int) else each.close()
-
-
-@pytest.fixture
-def frames(tmp_path):
-    """Three frames in ``Input``."""
-    folder = tmp_path / "Input"
-    folder.mkdir()
-    for number in range(3):
-        Image.fromarray(np.full((40, 48, 3), 60 * number, np.uint8)).save(folder / f"{number}.png")
-    return folder
 
 
 def count_to(total, screen):
@@ -154,7 +139,7 @@ def test_a_log_holds_no_bar(frames, tmp_path, capsys, small_folder, monkeypatch)
     text = capsys.readouterr().err
     assert "\r" not in text and "|" not in text
     lines = [line for line in text.splitlines() if line.startswith("dream ")]
-    assert len(lines) == 10 and " left, frame 3/3, octave 1/1" in lines[-1] and "100%" in lines[-1]
+    assert len(lines) == 10 and " left, frame 4/4, octave 1/1" in lines[-1] and "100%" in lines[-1]
 
 
 def test_a_dumb_terminal_is_a_log(terminal, monkeypatch):
@@ -166,9 +151,8 @@ def test_a_dumb_terminal_is_a_log(terminal, monkeypatch):
 
 @pytest.mark.parametrize("option", ["--list-layers", "--help", "--version"])
 def test_a_reader_that_wants_no_more_is_no_error(option, small_folder):
-    command = [sys.executable, str(ROOT / "dreamer.py"), option, "-t", str(small_folder), "-v", "0"]
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    done = run_python(ROOT / "dreamer.py", option, "-t", small_folder, "-v", 0, stdout=writing)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
