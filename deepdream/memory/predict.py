@@ -32,7 +32,11 @@ class SizedNetwork(Protocol):
     """What is asked of a network: see `Network`."""
 
     device: torch.device
-    layers: Sequence[str]
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """Their names, in order."""
+        ...
 
     def memory(self, layer: str, size: tuple[int, int], /) -> int | None: ...
 

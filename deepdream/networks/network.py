@@ -59,7 +59,7 @@ class Network(ABC):
         self._plans: dict[str, tuple[list[tuple[Runnable, list[int]]], int]] = {}
         self._shapes: dict[tuple[str, Size], tuple[int, ...]] = {}
         self._sizes_exhausted: set[str] = set()  # the errors that no size of picture mends
-        self.layers: Sequence[str] = tuple(self._places)
+        self.layers: tuple[str, ...] = tuple(self._places)
         self.input_size = _input_size(model)
         self._channels = self._input_channels(model)
         if self._channels not in (1, 3):

@@ -39,7 +39,7 @@ class CompileNotice(event.Listener):
     Nothing is compiled where Numba finds on disk what an earlier run has compiled.
     """
 
-    def __init__(self, on_message: Callable[[str], None] | None = None) -> None:
+    def __init__(self, on_message: Callable[[str], object] | None = None) -> None:
         self._on_message = on_message
 
     def __enter__(self) -> None:

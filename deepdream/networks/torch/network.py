@@ -32,7 +32,7 @@ class TorchNetwork(Network):
         loop: Iterable[str],
         device: torch.device | str = "cpu",
         precision: str = "float32",
-        on_message: Callable[[str], None] | None = None,
+        on_message: Callable[[str], object] | None = None,
     ) -> None:
         super().__init__(model, mean, loop, device)
         self.precision = precision
