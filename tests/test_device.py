@@ -3,16 +3,19 @@
 Tensors on `meta` have shapes and no values. Whatever asks for a value, as a copy to the host does, fails there.
 """
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from deepdream import networks
+from deepdream.networks import load as load_module
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.default import default_model_files
 from deepdream.networks.torch import compiled
+from deepdream.networks.torch.layers import LAYER_TYPES
 from deepdream.networks.torch.network import TorchNetwork
 from deepdream.options import DivideMode, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
@@ -79,7 +82,17 @@ def test_an_octave_of_the_default_network_stays_on_the_device(tmp_path):
     assert len(ascend(network, "block_11/output")) == 1
 
 
-@pytest.mark.parametrize("name", nets.SMALL_NETS)
+def a_net_for_each_path():
+    """The names of small nets: one for each layer function, and for each that computes otherwise by a parameter."""
+    covered = {}
+    for name, text in nets.SMALL_NETS.items():
+        for type_name in re.findall(r'type: "(\w+)"', text):
+            covered.setdefault(LAYER_TYPES[type_name], name)
+    others = ("Pooling AVE", "LRN within channel", "BatchNorm of its own", "Eltwise PROD", "Eltwise MAX")
+    return sorted({*covered.values(), *others})
+
+
+@pytest.mark.parametrize("name", a_net_for_each_path())
 def test_each_layer_type_stays_on_the_device(tmp_path, name):
     network = load(nets.save(tmp_path, nets.small_net(nets.SMALL_NETS[name])), META)
     assert len(ascend(network, network.layers[-1], size=(11, 13))) == 1
@@ -93,12 +106,11 @@ def test_a_guided_octave_stays_on_the_device(tmp_path):
 
 @pytest.mark.parametrize("gpu, precision", [(True, "tf32"), (None, "tf32"), (False, "ieee")])
 def test_a_gpu_convolves_on_its_tensor_cores(monkeypatch, gpu, precision):
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **how: torch.device("cuda", 0))
     before = torch.backends.cudnn.conv.fp32_precision
     try:
         torch.backends.cudnn.conv.fp32_precision = "ieee"
-        assert networks._device(gpu, print).type == ("cpu" if gpu is False else "cuda")
+        assert load_module._choose_device(gpu, print).type == ("cpu" if gpu is False else "cuda")
         assert torch.backends.cudnn.conv.fp32_precision == precision
     finally:
         torch.backends.cudnn.conv.fp32_precision = before

@@ -1,10 +1,14 @@
-"""The layer types of Caffe's forks that real Caffe, as it is built here, does not have: against formulas in numpy."""
+"""The layer types of Caffe's forks that real Caffe, as it is built here, does not have: against formulas in numpy.
+
+And corners of other types that must hold where real Caffe is not there to compare with.
+"""
 
 import numpy as np
 import pytest
 import torch
 from google.protobuf import text_format
 
+from deepdream.errors import ModelError
 from deepdream.networks.caffemodel import Layer, pb
 from deepdream.networks.torch.layers import LAYER_TYPES, Weights
 
@@ -119,3 +123,36 @@ def test_what_does_not_fit_is_no_result(text, shapes):
     layer = Layer("layer", p.type, ("x",) * len(shapes), tuple(p.top), p)
     with pytest.raises(ValueError):
         LAYER_TYPES[p.type](layer, Weights(layer, "cpu", torch.float64))(*(torch.zeros(shape) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad"), [((3, 3), (2, 2), (1, 1)), ((3, 3), (2, 2), (2, 2)), ((5, 5), (4, 4), (0, 0)),
+                                  ((4, 2), (3, 2), (3, 1))],
+)  # fmt: skip
+def test_average_pooling_counts_the_padding_and_nothing_beyond(kernel, stride, pad):
+    """As Caffe's pooling_layer.cpp: a window ends at the padding's end at the latest, and its size is the divisor."""
+    height, width = X.shape[2:]
+    sides = zip((height, width), kernel, stride, pad)
+    rows, columns = (-(-(size + 2 * p - k) // s) + 1 for size, k, s, p in sides)
+    rows, columns = (  # the last window must start inside of the picture or of the padding before it
+        count - (p > 0 and (count - 1) * s >= size + p)
+        for count, size, s, p in zip((rows, columns), (height, width), stride, pad)
+    )
+    expected = np.empty((1, 6, rows, columns))
+    for row, column in np.ndindex(rows, columns):
+        top, left = row * stride[0] - pad[0], column * stride[1] - pad[1]
+        bottom, right = min(top + kernel[0], height + pad[0]), min(left + kernel[1], width + pad[1])
+        window = X[0, :, max(top, 0) : bottom, max(left, 0) : right]
+        expected[0, :, row, column] = window.sum((1, 2)) / ((bottom - top) * (right - left))
+    sizes = " ".join(
+        f"{name}_{side}: {value}"
+        for name, values in (("kernel", kernel), ("stride", stride), ("pad", pad))
+        for side, value in zip("hw", values)
+    )
+    np.testing.assert_allclose(run(f'type: "Pooling" pooling_param {{ pool: AVE {sizes} }}', [X]), expected)
+
+
+def test_a_kernel_in_three_dimensions_is_refused():
+    text = 'type: "Convolution" convolution_param { num_output: 4 kernel_size: [3, 3, 3] }'
+    with pytest.raises(ModelError, match="kernel_size in 3 dimensions; a picture has two"):
+        run(text, [X], [np.zeros((4, 6, 3, 3, 3))])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import ROOT, run_python
 
+import dreamer
 from deepdream.errors import DreamError, ModelError, PictureTooSmall
 from deepdream.networks import load_network
 from deepdream.networks.caffe.network import CaffeNetwork
@@ -251,15 +252,16 @@ REFUSED = {
 
 @needs_caffe
 @pytest.mark.parametrize("old", REFUSED)
-def test_what_caffe_refuses_is_one_line(model, tmp_path, old):
+def test_what_caffe_refuses_is_one_line(model, tmp_path, capsys, old):
     new, reason = REFUSED[old]
     text = (model / "deploy.prototxt").read_text().replace('name: "contract"', 'name: "net"', 1)
     assert old in text
     (tmp_path / "deploy.prototxt").write_text(text.replace(old, new, 1))
     (tmp_path / "net.caffemodel").write_bytes((model / "net.caffemodel").read_bytes())
-    done = run_python("dreamer.py", "--engine", "caffe", "-t", tmp_path, "--list-layers", cwd=ROOT, timeout=60)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and not done.stdout
-    assert "deploy.prototxt" in done.stderr and re.search(reason, done.stderr), done.stderr
+    assert dreamer.main(["--engine", "caffe", "-t", str(tmp_path), "--list-layers"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and not printed.out
+    assert "deploy.prototxt" in printed.err and re.search(reason, printed.err), printed.err
 
 
 def test_without_caffe_it_says_how_to_get_it(model, monkeypatch, tmp_path):

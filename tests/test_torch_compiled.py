@@ -2,15 +2,16 @@
 
 import math
 import os
-import shutil
 
+import numba
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import ROOT, run_python
 
-from deepdream.networks.torch import compiled
+from deepdream.networks.torch import compiled, loops
+from deepdream.networks.torch.loops import CompileNotice
 
 # kernel, stride, pad, size of the picture; each with a channel count that no register divides
 WINDOWS = [
@@ -111,28 +112,46 @@ def test_meta_stands_for_a_device_only_where_that_is_said():
     assert not compiled.is_supported(x) and compiled.is_supported(torch.empty(1, 5, 8, 10))
 
 
-def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(tmp_path):
-    shutil.copytree(ROOT / "deepdream", tmp_path / "deepdream", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "deepdream/networks/torch/__pycache__").write_text("a file stands where the folder would be")
-    code = (
-        "import torch; from deepdream.networks.torch import compiled as t;"
-        "print(t.max_pool(torch.arange(4.).reshape(1, 1, 2, 2), (2, 2), (2, 2), (0, 0), (1, 1)).item())"
-    )
-    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONPATH": str(tmp_path)}
-    environment = {**os.environ, **nowhere}
-    environment.pop("NUMBA_CACHE_DIR", None)
-    done = run_python("-c", code, env=environment, cwd=tmp_path)
-    assert done.stdout.strip() == "3.0", done.stderr
+def dispatcher(module):
+    """A loop of its own, of a module of that name; there is no file beside which its code could be kept."""
+    namespace = {"__name__": module, "numba": numba}
+    exec("def double(x):\n    for i in numba.prange(len(x)):\n        x[i] *= 2", namespace)
+    return loops._compile(namespace["double"])
 
 
-def test_no_more_threads_are_taken_than_pytorch_may(tmp_path):
+def test_where_nothing_can_be_kept_it_is_compiled_all_the_same():
+    x = np.ones(3)
+    dispatcher("elsewhere")(x)
+    assert list(x) == [2, 2, 2]
+
+
+def test_compiling_is_announced_once():
+    told = []
+    own, foreign, later = dispatcher(loops.__name__), dispatcher("elsewhere"), dispatcher(loops.__name__)
+    with CompileNotice(told.append) as notice:
+        foreign(np.ones(3))
+        assert not told
+        own(np.ones(3))
+        own(np.ones(4))
+    later(np.ones(3))
+    assert len(told) == 1 and "compiling" in told[0]
+    with notice:
+        dispatcher(loops.__name__)(np.ones(3))
+    assert len(told) == 1
+
+
+def test_the_first_run_of_a_network_says_that_it_compiles_and_takes_no_more_threads_than_pytorch(
+    small_folder, tmp_path
+):
     """Numba by itself would tell OpenMP, PyTorch's too, to take one for every processor."""
     code = (
-        "import torch; from deepdream.networks.torch import compiled as t;"
-        "t.local_response_norm(torch.ones(1, 3, 4, 4), 1, 1, 1);"
-        "import numba; print(torch.get_num_threads(), numba.get_num_threads())"
+        "import sys, torch, numba; from deepdream.networks import load_network;"
+        "network = load_network(sys.argv[1], gpu=False, on_message=print);"
+        "[network.activations(torch.zeros(3, 40, 48), 'pool1') for _ in range(2)];"
+        "print(torch.get_num_threads(), numba.get_num_threads())"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
     environment.pop("NUMBA_NUM_THREADS", None)
-    done = run_python("-c", code, env=environment, cwd=tmp_path)
-    assert done.stdout.split() == ["1", "1"], done.stderr
+    first, second = (run_python("-c", code, small_folder, env=environment, cwd=tmp_path) for _ in range(2))
+    assert first.stdout.count("\n") == 2 and first.stdout.startswith("compiling"), first.stderr
+    assert first.stdout.endswith("\n1 1\n") and second.stdout == "1 1\n", second.stderr

@@ -1,10 +1,13 @@
 """A network's forward pass and its gradient, against Caffe, scipy and finite differences."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from nets import SMALL, SMALL_SIZE, random_blobs, write_model
 from scipy import ndimage, signal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall
 from deepdream.networks.caffemodel import load_model
@@ -149,27 +152,6 @@ def test_the_gradient_leaves_the_picture_alone(small_network):
     assert not picture.requires_grad and not gradient.requires_grad
 
 
-def test_no_weight_has_a_gradient(small_folder, monkeypatch):
-    """All that autograd ever sees as a leaf is the picture."""
-    leaves = []
-    backward = torch.autograd.grad
-
-    def watched(top, *arguments):
-        nodes, seen = [top.grad_fn], set()
-        while nodes:
-            node = nodes.pop()
-            if node is not None and node not in seen:
-                seen.add(node)
-                leaves.extend([node.variable] if hasattr(node, "variable") else [])
-                nodes += [before for before, _ in node.next_functions]
-        return backward(top, *arguments)
-
-    monkeypatch.setattr(torch.autograd, "grad", watched)
-    network = network_of(load_model(small_folder / "deploy.prototxt", small_folder / "net.caffemodel"))
-    network.gradient(random_picture(*SMALL_SIZE), "prob", objectives.l2)
-    assert [tuple(leaf.shape) for leaf in leaves] == [(1, 3, *SMALL_SIZE)]
-
-
 # --- Shapes and sizes ------------------------------------------------------------------------------
 
 
@@ -249,8 +231,14 @@ def assert_fused_as_alone(model, layer, monkeypatch):
         torch.testing.assert_close(fused, alone, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel, stride, pad", [(3, 1, 1), (7, 2, 3), (5, 3, 0), (4, 4, 2), (2, 3, 1), (1, 2, 0)])
-@pytest.mark.parametrize("layer", ["stem", "stem/relu", "stem/flip2", "a/relu", "b", "c", "sum", "all"])
+WINDOWS = [(3, 1, 1), (7, 2, 3), (5, 3, 0), (4, 4, 2), (2, 3, 1), (1, 2, 0)]
+FUSED_LAYERS = ("stem", "stem/relu", "stem/flip2", "a/relu", "b", "c", "sum")
+
+
+@pytest.mark.parametrize(
+    "kernel, stride, pad, layer",
+    [(*window, "all") for window in WINDOWS] + [(*WINDOWS[1], layer) for layer in FUSED_LAYERS],
+)
 def test_fused_layers_compute_what_each_would_alone(tmp_path, monkeypatch, kernel, stride, pad, layer):
     """The stem is read by two layers here, so that its activation must not be swallowed where "all" is asked for."""
     text = BRANCHES.replace("KERNEL", str(kernel)).replace("STRIDE", str(stride)).replace("PAD", str(pad))
@@ -294,10 +282,32 @@ def test_normalising_layers_worked_into_the_weights_compute_the_same(tmp_path, m
     assert_fused_as_alone(model, layer, monkeypatch)
 
 
-def test_normalising_layers_are_steps_no_more(tmp_path):
-    """b, c and d, side by side; what normalises by its own values, or by another layer's, stays."""
-    steps, _ = network_of(normalised_model(tmp_path))._select("all")
-    assert [step.layer.name for step in steps] == ["a", "b", "d/bn", "e/scale", "all"]
+class Calls(TorchDispatchMode):
+    """While this is entered, ``count`` holds how often each operation is called, by its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count[str(function.overloadpacket).rpartition(".")[2]] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def calls(network, layer, size):
+    """How often a run up to ``layer`` calls each operation, once the weights are there."""
+    network.activations(random_picture(*size), layer)
+    with Calls() as counted:
+        network.activations(random_picture(*size), layer)
+    return counted.count
+
+
+def test_normalising_layers_cost_nothing(tmp_path):
+    """A convolution for a, one for b, c and d; what goes by its own values, or by another layer's, stays."""
+    network = network_of(normalised_model(tmp_path))
+    assert calls(network, "all", (24, 30))["_convolution_pointwise"] == 2
+    for layer in ("a/scale", "b/bn", "c/scale"):
+        assert not calls(network, layer, (24, 30)).keys() & {"mul", "add", "native_batch_norm", "cudnn_batch_norm"}
 
 
 def test_a_scale_of_another_number_of_channels_is_refused(tmp_path):
@@ -309,13 +319,17 @@ def test_a_scale_of_another_number_of_channels_is_refused(tmp_path):
         network.activations(random_picture(24, 30), "a/scale")
 
 
-def test_fusion_leaves_few_steps(googlenet, default_network):
-    """An inception module is a pooling, a concatenation and four convolutions: 1x1 together, pooled, 3x3 and 5x5."""
-    steps, _ = googlenet._select("inception_3a/output")
-    names = [step.layer.name for step in steps]
-    assert len(names[names.index("pool2/3x3_s2") + 1 :]) == 6
-    steps, _ = default_network._select("block_0/output")
-    assert [step.layer.name for step in steps] == ["normalised", "stem", "block_0/depthwise", "block_0/output"]
+def test_an_inception_module_is_four_convolutions(googlenet):
+    """Of its six the three 1x1 that read the module's input are one; and no activation is a call of its own."""
+    before, after = (calls(googlenet, layer, (97, 131)) for layer in ("pool2/3x3_s2", "inception_3a/output"))
+    assert after["_convolution_pointwise"] - before["_convolution_pointwise"] == 4
+    assert not after["relu"]
+
+
+def test_an_activation_that_stops_at_6_costs_nothing(default_network):
+    counted = calls(default_network, "block_0/output", (64, 64))
+    assert counted["_convolution_pointwise"] == 3
+    assert not counted.keys() & {"relu", "clamp", "hardtanh", "rsub", "neg"}
 
 
 def test_one_network_runs_a_layer_fused_for_one_target_and_alone_for_another(small_network):

@@ -6,6 +6,7 @@ compiled is kept on disk, so that it takes seconds only once.
 
 from collections.abc import Callable
 from functools import cache
+from typing import Self
 
 import numba
 import numpy as np
@@ -42,8 +43,9 @@ class CompileNotice(event.Listener):
     def __init__(self, on_message: Callable[[str], object] | None = None) -> None:
         self._on_message = on_message
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         event.register("numba:compile", self)
+        return self
 
     def __exit__(self, *exception: object) -> None:
         event.unregister("numba:compile", self)
