@@ -17,7 +17,11 @@ FINE_FLOW_MIN_SIDE = 32  # pixels: smaller frames are padded for the fine flow, 
 
 
 def opencv() -> ModuleType:
-    """OpenCV, imported where it is first needed. Raises `DreamError` where it does not load."""
+    """OpenCV, imported where it is first needed. Raises `DreamError` where it does not load.
+
+    It computes on one thread: its dense inverse search cuts a frame into as many stripes as there are threads, so that
+    the flow would depend on their number, and other work runs beside it.
+    """
     try:
         import cv2
     except ImportError as error:
@@ -25,6 +29,7 @@ def opencv() -> ModuleType:
             f"OpenCV does not load ({error}); where libGL is missing: apt-get install libgl1 libglib2.0-0, "
             "or pip install opencv-python-headless in place of opencv-python"
         ) from error
+    cv2.setNumThreads(1)
     return cv2
 
 
