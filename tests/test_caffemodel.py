@@ -308,6 +308,11 @@ def test_a_mean_is_read_as_one_number_a_channel(tmp_path, mean, kind):
     np.testing.assert_allclose(read_mean(path), PLANES.mean((1, 2)), atol=1e-4)
 
 
+def test_the_mean_of_grey_pictures_is_that_of_every_channel(tmp_path):
+    np.save(tmp_path / "mean.npy", np.full((1, 4, 5), 33.0))
+    assert read_mean(tmp_path / "mean.npy").tolist() == [33, 33, 33]
+
+
 @pytest.mark.parametrize(
     "values", [np.zeros(4), np.zeros((3, 4)), np.array([1, np.nan, 2]), np.zeros((2, 3, 4, 4)), np.array(5.0),
                np.array(["a", "b", "c"])],

@@ -15,7 +15,7 @@ import dreamer
 from deepdream.errors import DreamError, ModelError, PictureTooSmall
 from deepdream.networks import load_network
 from deepdream.networks.caffe.network import CaffeNetwork
-from deepdream.networks.caffemodel import parse_prototxt
+from deepdream.networks.caffemodel import parse_prototxt, write_caffemodel
 from deepdream.options import ENGINES, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
 from tests import caffe_nets as nets
@@ -171,6 +171,48 @@ def test_a_train_val_net_takes_the_picture_for_its_data(tmp_path, engine):
     assert network.input_size == (41, 41)
     expected = load_network(model, engine=engine, on_message=print).gradient(picture, "sum", objectives.l2)
     assert torch.equal(network.gradient(picture, "sum", objectives.l2), expected)
+
+
+def save_convolution(directory, weight, declared=True):
+    """The model of one convolution whose pictures have as many channels as its ``weight`` (out, in, kh, kw)."""
+    directory.mkdir()
+    shape = f"input_shape {{ dim: 1 dim: {weight.shape[1]} dim: 40 dim: 48 }}" if declared else ""
+    (directory / "deploy.prototxt").write_text(
+        f"""name: "one" input: "data" {shape}
+        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                 convolution_param {{ num_output: {len(weight)} kernel_size: 3 bias_term: false }} }}"""
+    )
+    write_caffemodel(directory / "net.caffemodel", "one", {"conv": [weight]})
+    return directory
+
+
+@engines
+def test_a_grey_net_gets_the_luminance(tmp_path, engine):
+    """As a net of colour pictures does that weighs the channels by BT.601."""
+    weight = np.random.default_rng(0).standard_normal((5, 1, 3, 3)).astype(np.float32)
+    blue_green_red = np.array([0.114, 0.587, 0.299], np.float32).reshape(1, 3, 1, 1)
+    grey, colour = (
+        load_network(save_convolution(tmp_path / name, weights), engine=engine, on_message=print)
+        for name, weights in (("grey", weight), ("colour", weight * blue_green_red))
+    )
+    picture = nets.picture(SIZE)
+    values = [network.activations(picture, "conv") for network in (grey, colour)]
+    gradients = [network.gradient(picture, "conv", objectives.l2) for network in (grey, colour)]
+    assert parity.error(*values) < 1e-5 and parity.error(*gradients) < 1e-5
+    assert dict(grey.layer_shapes()) == {"conv": (5, 38, 46)}
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_net_of_pictures_in_many_channels_is_refused(tmp_path, declared):
+    model = save_convolution(tmp_path / "many", np.ones((5, 15, 3, 3), np.float32), declared)
+    with pytest.raises(ModelError, match="the network one takes pictures of 15 channels; only .* colour .* grey"):
+        load_network(model, on_message=print)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_weights_tell_the_channels_where_the_prototxt_does_not(tmp_path, channels):
+    model = save_convolution(tmp_path / "one", np.ones((5, channels, 3, 3), np.float32), declared=False)
+    assert load_network(model, on_message=print).gradient(nets.picture(SIZE), "conv", objectives.l2).shape == (3, *SIZE)
 
 
 OLD_LAYOUTS = {

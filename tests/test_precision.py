@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import moving_ramps, save_frames
 
+import dreamer
 from deepdream.networks import load_network
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.default import default_model_files
@@ -48,14 +50,14 @@ def test_grey_levels_are_not_rounded_before_the_first_convolution(default_networ
     assert torch.equal(exact, close)
 
 
-def test_the_manifest_keeps_the_precision_apart(run, frames, tmp_path):
-    command = ["-i", "Input", "-o", "Output", "-l", "block_1/output", "-oct", "1", "-itr", "1"]
-    assert run(*command, "--precision", "bfloat16").returncode == 0
-    kept = json.loads((tmp_path / "Output" / "render.json").read_text())["--precision"]
-    assert kept == ("bfloat16" if HAS else "float32")
-    again = run(*command)
-    assert again.returncode == (2 if HAS else 0)
-    assert ("--precision" in again.stderr) == HAS
+def test_the_manifest_keeps_the_precision_apart(small_folder, tmp_path, capsys):
+    source, output = save_frames(moving_ramps(1, (40, 48)), tmp_path / "Input"), tmp_path / "Output"
+    command = ["-i", source, "-o", output, "-t", small_folder, "-l", "mixed", "-oct", "1", "-itr", "1"]
+    assert dreamer.main([*map(str, command), "--precision", "bfloat16"]) == 0
+    assert json.loads((output / "render.json").read_text())["--precision"] == ("bfloat16" if HAS else "float32")
+    capsys.readouterr()
+    assert dreamer.main([*map(str, command)]) == (2 if HAS else 0)
+    assert ("--precision" in capsys.readouterr().err) == HAS
 
 
 @pytest.mark.parametrize("able, precision, lines", [(True, "bfloat16", 0), (False, "float32", 1)])

@@ -74,9 +74,10 @@ def read_mean(path: str | Path) -> np.ndarray:
             raise ModelError(f"{path} is no binaryproto that can be read") from error
         mean = _to_array(blob, str(path))
     mean = mean.reshape(mean.shape[1:]) if mean.ndim == 4 and len(mean) == 1 else mean
-    if mean.ndim not in (1, 3) or mean.shape[0] != 3 or not np.isfinite(mean).all():
+    if mean.ndim not in (1, 3) or mean.shape[0] not in (1, 3) or not np.isfinite(mean).all():
         raise ModelError(f"{path} holds a mean of shape {mean.shape}; expected (3,) or (3, h, w), BGR")
-    return mean.reshape(3, -1).mean(axis=1, dtype=np.float64).astype(np.float32)
+    channels = mean.reshape(len(mean), -1).mean(axis=1, dtype=np.float64).astype(np.float32)
+    return np.broadcast_to(channels, 3).copy()  # that of grey pictures is every channel's
 
 
 def _to_array(blob: pb.BlobProto, where: str) -> np.ndarray:
