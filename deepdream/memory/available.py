@@ -63,10 +63,10 @@ def _cgroup_headroom() -> Iterator[float]:
 def _group_headroom(group: Path, version: int) -> float:
     limit_file, use_file, cached = _GROUP_FILES[version]
     try:
-        limit = (group / limit_file).read_text().strip()
+        limit = (group / limit_file).read_text(encoding="utf-8").strip()
         if limit == "max":
             return math.inf
-        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return int(limit) - int((group / use_file).read_text()) + int(counts.get(cached, 0))
+        counts = dict(line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines())
+        return int(limit) - int((group / use_file).read_text(encoding="utf-8")) + int(counts.get(cached, 0))
     except OSError:  # a group without the memory controller, or not mounted here
         return math.inf

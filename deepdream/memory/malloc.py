@@ -4,7 +4,6 @@ This is glibc's to decide (mallopt(3), malloc_trim(3)). With any other C library
 """
 
 import ctypes
-import os
 
 try:
     import resource
@@ -12,7 +11,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]  # stands for a module that is not there
 
 TRIM_ABOVE_PIXELS = 4_000_000  # of the frame: below this size, trimming between octaves costs more than it frees
-_LIBC = ctypes.CDLL(None) if os.name == "posix" else None
+_LIBC = ctypes.CDLL(None) if resource else None
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as in malloc.h
 _NEVER = 2**31 - 1
 

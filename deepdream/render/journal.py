@@ -88,10 +88,8 @@ class Journal:
         """Note that a frame has been saved; ``source_sum``: the `file_sum` of its source as it was read."""
         self._sums[number] = (file_sum(path), source_sum)
         path = self._directory / JOURNAL_NAME
-        # A link in its place would lead out of the directory.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        with write_errors(path), open(os.open(path, flags, 0o666), "w", encoding="utf-8") as journal:
-            journal.write(_line(number, self._sums[number]))
+        with write_errors(path), open(path, "ab", opener=_open_file) as journal:
+            journal.write(_line(number, self._sums[number]).encode())
 
     def _read(self):
         """The sums by frame. A line that a crash cut off counts for nothing: its frame is dreamed again."""
@@ -138,6 +136,11 @@ class Journal:
             raise UsageError(
                 f"{self._directory} holds another render ({differing}); choose another output, or --overwrite it"
             )
+
+
+def _open_file(path: str, flags: int) -> int:
+    """An opener that does not follow a link: that would lead out of the directory. (Windows makes none unasked.)"""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _line(number, sums):

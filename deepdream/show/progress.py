@@ -7,10 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from deepdream.errors import DreamError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -179,7 +181,8 @@ class LivePicture:
         if not self._window:
             from deepdream.files.frames import write_frame
 
-            write_frame(self._path, picture, "jpg")
+            with suppress(DreamError):  # Windows does not replace a file that a viewer has open
+                write_frame(self._path, picture, "jpg")
         self._shown = time.monotonic()
 
     @staticmethod
