@@ -209,6 +209,17 @@ def test_a_net_of_pictures_in_many_channels_is_refused(tmp_path, declared):
         load_network(model, on_message=print)
 
 
+@engines
+def test_a_grey_train_val_net_takes_the_picture_for_its_data(tmp_path, engine):
+    """Its Data layer does not say that its pictures are grey."""
+    model = save_convolution(tmp_path / "grey", np.ones((5, 1, 3, 3), np.float32), declared=False)
+    head, layer = (model / "deploy.prototxt").read_text().split(' input: "data"')
+    data = 'layer { name: "data" type: "Data" top: "data" top: "label" transform_param { crop_size: 41 } }'
+    (model / "deploy.prototxt").write_text(head + data + layer)
+    gradient = load_network(model, engine=engine, on_message=print).gradient(nets.picture(SIZE), "conv", objectives.l2)
+    assert gradient.shape == (3, *SIZE)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_weights_tell_the_channels_where_the_prototxt_does_not(tmp_path, channels):
     model = save_convolution(tmp_path / "one", np.ones((5, channels, 3, 3), np.float32), declared=False)

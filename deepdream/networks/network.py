@@ -246,15 +246,13 @@ class Network(ABC):
         return ModelError(str(error))
 
     def _input_channels(self, model: Model) -> int:
-        """How many channels the net's pictures have: as its input says, else as the weights that read it have."""
-        declared = next(iter(model.inputs.values()))
-        if declared is not None and len(declared) == 4:
-            return declared[1]
+        """How many channels its pictures have: as many as its first weights, else as its prototxt says, else 3."""
         readers = [step.layer for step in self._steps if step.inputs == (self._first_input,)]
         for layer in readers:
             if layer.type in CONVOLUTIONS and layer.blobs and layer.blobs[0].ndim == 4:
                 return layer.blobs[0].shape[1] * layer.parameters.convolution_param.group
-        return 3
+        declared = next(iter(model.inputs.values()))
+        return declared[1] if declared is not None and len(declared) == 4 else 3
 
     def _to_channels(self, picture: Tensor) -> Tensor:
         """A picture (3, h, w) with as many channels as the net takes."""

@@ -1,7 +1,8 @@
 """The process that holds a Caffe net for `CaffeNetwork`, since Caffe ends its process where a check of its own fails.
 
 Run as a script, without the rest of the package: with the file number of a `multiprocessing` connection, the
-prototxt, the caffemodel, the picture's blob, its height and width, and a file for the prototxt as Caffe gets it.
+prototxt, the caffemodel, the picture's blob, its channels, height and width, and a file for the prototxt as Caffe
+gets it.
 Answers every (command, arguments) with (True, result) or (False, text of the error).
 """
 
@@ -22,12 +23,19 @@ class Server:
     """A net, and the commands that it obeys."""
 
     def __init__(
-        self, prototxt: str, caffemodel: str, blob: str, height: int | str, width: int | str, prepared: str
+        self,
+        prototxt: str,
+        caffemodel: str,
+        blob: str,
+        channels: int | str,
+        height: int | str,
+        width: int | str,
+        prepared: str,
     ) -> None:
         import caffe
 
         self._blob = blob
-        prototxt = _prepare(prototxt, blob, (int(height), int(width)), prepared)
+        prototxt = _prepare(prototxt, blob, (int(channels), int(height), int(width)), prepared)
         self._net = caffe.Net(prototxt, caffe.TEST, weights=caffemodel)
 
     def forward(self, layer: str, picture: np.ndarray) -> np.ndarray:
@@ -52,7 +60,7 @@ class Server:
         return self._net.blobs[self._net.top_names[layer][0]]
 
 
-def _prepare(prototxt: str, blob: str, size: tuple[int, int], prepared: str) -> str:
+def _prepare(prototxt: str, blob: str, shape: tuple[int, int, int], prepared: str) -> str:
     """The file for Caffe: the user's prototxt with force_backward, and with the picture instead of Data layers."""
     from caffe.proto import caffe_pb2
 
@@ -63,13 +71,13 @@ def _prepare(prototxt: str, blob: str, size: tuple[int, int], prepared: str) -> 
     except text_format.ParseError:
         return prototxt  # Caffe itself says what is wrong with it
     net.force_backward = True
-    _feed_picture(net, blob, size)
+    _feed_picture(net, blob, shape)
     with open(prepared, "w", encoding="utf-8") as file:
         file.write(text_format.MessageToString(net))
     return prepared
 
 
-def _feed_picture(net: Any, blob: str, size: tuple[int, int]) -> None:
+def _feed_picture(net: Any, blob: str, shape: tuple[int, int, int]) -> None:
     """Remove the layers that feed data, and all that depends on labels; declare the picture as input instead."""
     layers = net.layer or net.layers
     feeding = [layer for layer in layers if not layer.bottom and layer.type not in ("Input", "Parameter")]
@@ -87,7 +95,7 @@ def _feed_picture(net: Any, blob: str, size: tuple[int, int]) -> None:
     layers.extend(kept)
     if any(blob in layer.top for layer in feeding):
         net.input.append(blob)
-        net.input_shape.add(dim=(1, 3, *size))
+        net.input_shape.add(dim=(1, *shape))
 
 
 def _answer(connection: Connection, command: Callable, *arguments: Any) -> Any:

@@ -44,7 +44,7 @@ class CaffeNetwork(Network):
             raise ModelError("--engine caffe needs Linux; --engine torch runs the same models")
         super().__init__(model, mean, loop)
         blob = next(iter(model.inputs))
-        self._process = _Process(prototxt, caffemodel, blob, self.input_size or DEFAULT_INPUT_SIZE)
+        self._process = _Process(prototxt, caffemodel, blob, (self._channels, *(self.input_size or DEFAULT_INPUT_SIZE)))
 
     def activations(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
         return self._run(picture, layer)[0]
@@ -74,12 +74,12 @@ class CaffeNetwork(Network):
 class _Process:
     """The child process: started with the net, asked, and ended with its owner or at exit, whichever is first."""
 
-    def __init__(self, prototxt: Path, caffemodel: Path, blob: str, size: tuple[int, int]) -> None:
+    def __init__(self, prototxt: Path, caffemodel: Path, blob: str, shape: tuple[int, int, int]) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="deepdream-caffe-", ignore_cleanup_errors=True)
         self._log = Path(self._directory.name, "log.txt")
         self._connection, other_end = Pipe()
         prepared = Path(self._directory.name, "net.prototxt")
-        arguments = (other_end.fileno(), prototxt, caffemodel, blob, *size, prepared)
+        arguments = (other_end.fileno(), prototxt, caffemodel, blob, *shape, prepared)
         with open(self._log, "wb") as log:
             self._child = subprocess.Popen(
                 [sys.executable, child.__file__, *map(str, arguments)],
