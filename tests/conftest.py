@@ -2,12 +2,15 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 from itertools import islice
 from pathlib import Path
 
 # Before PyTorch loads: on networks and pictures as small as these, threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell lets jobs in the background ignore SIGINT, and so would the processes that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import av  # noqa: E402
 import numpy as np  # noqa: E402

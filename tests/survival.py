@@ -1,4 +1,4 @@
-"""Renders that are killed at random moments and started again: what they end with must be an unkilled one's bytes."""
+"""Renders that are killed at random moments and started again must end with the bytes of one that is not killed."""
 
 import multiprocessing
 import os
@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from clips import make_clip
+from helpers import moving_ramps, save_frames
 from nets import SMALL, SMALL_SIZE, random_blobs, write_model
 from PIL import Image
 
@@ -20,7 +20,7 @@ DREAM = "-t ../model -gpu 0 -l mixed conv1 -oct 2 -itr 3 -j 4".split()
 
 
 def cases():
-    """The arguments of each command by name; input lies beside the folder in which it runs."""
+    """The arguments of each command by name; its input lies beside the folder in which it runs."""
     commands = {}
     for flow in FlowMode:
         for divide in DivideMode:
@@ -38,15 +38,12 @@ def cases():
 
 
 def prepare(folder):
-    """What the commands take as input."""
+    """Make what the commands take as input."""
     write_model(folder / "model", SMALL, random_blobs(SMALL, SMALL_SIZE))
-    ramp = np.add.outer(np.arange(SMALL_SIZE[0]), 2 * np.arange(SMALL_SIZE[1]))
+    pictures = moving_ramps(4, SMALL_SIZE)
     for kind in ("png", "jpg"):
-        (folder / kind).mkdir()
-        for number in range(4):
-            picture = np.stack([(ramp * k + 9 * number) % 256 for k in (1, 2, 3)], 2).astype(np.uint8)
-            Image.fromarray(picture).save(folder / kind / f"image-{number + 1:06d}.{kind}")
-    Image.fromarray(np.uint8(ramp)).save(folder / "guide.png")
+        save_frames(pictures, folder / kind, pattern=f"image-{{:06d}}.{kind}", first=1)
+    Image.fromarray(pictures[0][..., 0]).save(folder / "guide.png")
     make_clip(folder / "clip.mp4", frames=4, size="48x40")
 
 
@@ -93,7 +90,7 @@ def run(arguments, folder):
 
 
 def results(folder):
-    """The bytes of what a command made; no file may be left half made."""
+    """The bytes of what a command made, by name; fails where a file is left half made."""
     made = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     assert not [path for path in made if path.name.endswith(".part") or ".extract.part" in path.parts], made
     notes = ("log.txt", "render.json", "frames.jsonl", ".lock")
@@ -101,7 +98,10 @@ def results(folder):
 
 
 def survive(arguments, folder, kills, seed):
-    """Run a command, then again under ``kills`` SIGKILLs; the number of renders that came through, all alike."""
+    """Run a command once whole, then again under ``kills`` SIGKILLs; returns how many renders the kills fell on.
+
+    A killed render is started again until it is done. Fails where one of them ends with other bytes than the first.
+    """
     rng = random.Random(seed)
     seconds = run(arguments, folder / "whole")
     wanted = results(folder / "whole")

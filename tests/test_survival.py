@@ -1,21 +1,22 @@
-"""What a render lives through: kills, faults of the disk, bad input, names and files that would lead it astray."""
+"""What a render survives: kills, disk faults, bad input, and names, links and files made to mislead it."""
 
-import ast
 import os
 import pickle
 import resource
+import shutil
 import signal
 import struct
 import subprocess
-import sys
 import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import survival
+from helpers import SCRIPTS, read_dreams, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import SMALL
@@ -28,15 +29,23 @@ from deepdream.networks import caffemodel, load_network
 from deepdream.video import create as creating
 from deepdream.video import extract as extracting
 
-ROOT = Path(dreamer.__file__).parent
 KILLS = int(os.environ.get("KILLS", "2"))
+FUZZ_CASES = int(os.environ.get("FUZZ_CASES", "60"))
 IN_CI = ("flow 2 divide 0 png -g", "create", "all three")
 
 
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory):
+    """A folder with input of each kind. Tests work in a copy."""
+    folder = tmp_path_factory.mktemp("inputs")
+    survival.prepare(folder)
+    return folder
+
+
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(inputs, tmp_path, monkeypatch):
     """A folder with input of each kind, in which the commands run."""
-    survival.prepare(tmp_path)
+    shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,10 +53,6 @@ def place(tmp_path, monkeypatch):
 
 def command(*more, source="png", output="Output"):
     return ["-i", source, "-o", output, "-t", "model", "-gpu", "0", "-l", "mixed", "-oct", "2", "-itr", "2", *more]
-
-
-def dreams(folder="Output"):
-    return {path.name: path.read_bytes() for path in Path(folder).glob("frame_*")}
 
 
 def refused(capsys, status, said, arguments):
@@ -70,7 +75,7 @@ def test_killed_renders_end_with_the_same_bytes(tmp_path, name):
 def test_a_kill_amid_a_repair_leaves_the_rest_to_repair(place, monkeypatch):
     """Even where the frames made again are other ones, as another machine would make them."""
     assert dreamer.main(command("-flow")) == 0
-    wanted = dreams()
+    wanted = read_dreams("Output")
     Path("Output", "frame_000001.png").unlink()
     monkeypatch.setattr("deepdream.render.journal.Journal.record", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     assert dreamer.main(command("-flow")) == 130
@@ -79,23 +84,28 @@ def test_a_kill_amid_a_repair_leaves_the_rest_to_repair(place, monkeypatch):
     notes = Path("Output", "frames.jsonl").read_text().splitlines()
     assert len(notes) == 1  # nothing that came after the lost frame counts as done
     assert dreamer.main(command("-flow")) == 0
-    assert dreams() == wanted
+    assert read_dreams("Output") == wanted
 
 
 def test_more_frames_go_on_and_fewer_are_refused(place, capsys):
     assert dreamer.main(command()) == 0
-    before = dreams()
+    before = read_dreams("Output")
     last = Path("png", "image-000005.png")
     last.write_bytes(Path("png", "image-000001.png").read_bytes())
     assert dreamer.main(command()) == 0
-    assert len(dreams()) == 5 and before.items() < dreams().items()
+    assert len(read_dreams("Output")) == 5 and before.items() < read_dreams("Output").items()
     last.unlink()
     refused(capsys, 2, "dreams of 5 frames, and the input has 4 now", command())
 
 
-def test_what_only_the_eye_sees_never_differs(place):
-    assert dreamer.main(command("-v", "0")) == 0
-    assert dreamer.main(command("-v", "2")) == 0
+def test_the_frames_are_the_same_at_every_level_of_verbosity(place):
+    """And so a render can be resumed at another level."""
+    for level in "0123":
+        assert dreamer.main(command("-v", level, output=level)) == 0
+        assert read_dreams(level) == read_dreams("0") and len(read_dreams(level)) == 4
+    Path("0", "frame_000001.png").unlink()
+    assert dreamer.main(command("-v", "2", output="0")) == 0
+    assert read_dreams("0") == read_dreams("1")
 
 
 def test_a_second_run_of_extract_or_create_is_refused(place, capsys):
@@ -138,9 +148,9 @@ def test_a_full_disk_leaves_no_half_frame_and_the_rerun_completes(place, capsys,
     assert dreamer.main(command(output="Whole")) == 0
     full_disk(2000)
     refused(capsys, 1, "cannot write Output/frame_000000.png: File too large", command())
-    assert not dreams() and not list(Path("Output").glob(".*.part"))
+    assert not read_dreams("Output") and not list(Path("Output").glob(".*.part"))
     full_disk(resource.RLIM_INFINITY)
-    assert dreamer.main(command()) == 0 and dreams() == dreams("Whole")
+    assert dreamer.main(command()) == 0 and read_dreams("Output") == read_dreams("Whole")
 
 
 def test_a_full_disk_leaves_no_half_video(place, capsys, full_disk):
@@ -175,10 +185,10 @@ def test_what_vanishes_midway_is_named_and_the_rerun_completes(place, capsys, mo
 
     monkeypatch.setattr(Journal, "record", vanish)
     refused(capsys, status, said, command())
-    assert what == "Output" or len(dreams()) == 3  # all before it are saved
+    assert what == "Output" or len(read_dreams("Output")) == 3  # all before it are saved
     monkeypatch.setattr(Journal, "record", record)
     Path("gone").rename(what)
-    assert dreamer.main(command()) == 0 and dreams() == dreams("Whole")
+    assert dreamer.main(command()) == 0 and read_dreams("Output") == read_dreams("Whole")
 
 
 @pytest.fixture
@@ -200,10 +210,10 @@ def test_a_disk_that_runs_full(place, capsys, disk):
     assert dreamer.main(command(output="Whole")) == 0
     disk("size=16k")
     refused(capsys, 1, "No space left on device", command(output="disk/Output"))
-    whole, kept = dreams("Whole"), dreams("disk/Output")
+    whole, kept = read_dreams("Whole"), read_dreams("disk/Output")
     assert kept.items() <= whole.items() and not list(Path("disk/Output").glob(".*.part"))
     disk("remount,size=1m")
-    assert dreamer.main(command(output="disk/Output")) == 0 and dreams("disk/Output") == whole
+    assert dreamer.main(command(output="disk/Output")) == 0 and read_dreams("disk/Output") == whole
 
 
 def test_a_disk_that_is_read_only(place, capsys, disk):
@@ -213,7 +223,7 @@ def test_a_disk_that_is_read_only(place, capsys, disk):
     disk("remount,ro")
     refused(capsys, 1, "Read-only file system", command(output="disk/Output"))
     disk("remount,rw")
-    assert dreamer.main(command(output="disk/Output")) == 0 and len(dreams("disk/Output")) == 4
+    assert dreamer.main(command(output="disk/Output")) == 0 and len(read_dreams("disk/Output")) == 4
 
 
 def test_an_interrupt_amid_create_and_extract_goes_on(place, monkeypatch):
@@ -335,43 +345,40 @@ def test_mistakes_stop_before_any_work(place, capsys, words, said):
     assert sorted(place.rglob("*")) == before and Path("mine.mp4").read_bytes() == b"mine"
 
 
+@pytest.fixture
+def limit_memory():
+    """A function that limits the address space of this process to so many bytes more than it has."""
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    yield lambda more: resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + more, old[1]))
+    resource.setrlimit(resource.RLIMIT_AS, old)
+
+
+RELU = 'type: "ReLU" bottom: "conv1"'
+
+
 @pytest.mark.parametrize(
-    "old, new",
+    "old, new, said",
     [
-        ("num_output: 6", "num_output: 4000000000"),
-        ("dim: 40 dim: 48", "dim: 4000000000 dim: 4000000000"),
-        ('type: "ReLU" bottom: "conv1"', 'type: "Tile" tile_param { tiles: 2000000000 } bottom: "conv1"'),
-        ('type: "ReLU" bottom: "conv1"', 'type: "Interp" interp_param { height: 99999 width: 99999 } bottom: "conv1"'),
-        ('type: "ReLU" bottom: "conv1"', 'type: "Upsample" upsample_param { scale: 9999 } bottom: "conv1"'),
-        ("kernel_size: 3 stride: 2 }", "kernel_size: 200000 stride: 1 pad: 199999 }"),
-        ('bottom: "conv1" top: "conv1"', 'bottom: "mixed" top: "conv1"'),
-        ('bottom: "left" bottom: "right"', 'bottom: "left" bottom: "nothing"'),
-        ('top: "pool1"', 'top: "pool1" top: "more" top: "again"'),
+        ("num_output: 6", "num_output: 4000000000", "asks for a blob of 4000000000 x any x 5 x 5"),
+        ("dim: 40 dim: 48", "dim: 4000000000 dim: 4000000000", "has the impossible shape"),
+        (RELU, 'type: "Tile" tile_param { tiles: 2000000000 } bottom: "conv1"', "(Tile) asks for too much"),
+        (RELU, 'type: "Interp" interp_param { height: 99999 width: 99999 } bottom: "conv1"', "(Interp) asks for too"),
+        (RELU, 'type: "Upsample" upsample_param { scale: 9999 } bottom: "conv1"', "(Upsample) asks for too much"),
+        ("kernel_size: 3 stride: 2 }", "kernel_size: 200000 stride: 1 pad: 199999 }", "(Pooling) asks for too much"),
+        ('bottom: "conv1" top: "conv1"', 'bottom: "mixed" top: "conv1"', "needs mixed, which no layer before it"),
+        ('bottom: "left" bottom: "right"', 'bottom: "left" bottom: "nothing"', "needs nothing, which no layer before"),
+        ('top: "pool1"', 'top: "pool1" top: "more" top: "again"', "has 3 tops: too many"),
     ],
 )  # fmt: skip
-def test_a_net_that_asks_for_the_impossible_is_refused(place, capsys, old, new, small_folder):
+def test_a_net_that_asks_for_the_impossible_is_refused(place, capsys, limit_memory, old, new, said):
     assert SMALL.count(old) >= 1
     Path("model", "deploy.prototxt").write_text(SMALL.replace(old, new, 1))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    refused(capsys, 2, "", command())
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # kilobytes
+    limit_memory(1 << 30)
+    refused(capsys, 2, said, command())
     assert not Path("Output").exists()
 
 
 # --- Nothing let in --------------------------------------------------------------------------------
-
-
-def test_no_shell_and_nothing_that_runs_text():
-    for path in [ROOT / "dreamer.py", *(ROOT / "deepdream").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.keyword) and node.arg == "shell":
-                pytest.fail(f"{path}:{node.value.lineno}: a shell")
-            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            assert name not in ("os.system", "os.popen", "eval", "exec", "pickle.load", "pickle.loads"), path
-            if name == "np.load":
-                assert "allow_pickle=False" in ast.unparse(node), path
-            if name == "torch.load":
-                assert "weights_only=True" in ast.unparse(node), path
 
 
 @pytest.mark.parametrize("name", ["http:localhost", "concat:clip.mp4", "pipe:0", "list.m3u8", "f%d.png", "*.mp4"])
@@ -442,9 +449,8 @@ def test_a_name_cannot_speak_to_the_terminal(place, capsys):
 
 
 def test_damaged_models_end_in_an_error_of_ours():
-    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "fuzz.py"), "--cases", "300"], capture_output=True,
-                          text=True)  # fmt: skip
-    assert done.returncode == 0 and done.stdout.startswith("300 cases, 0 failures"), done.stdout
+    done = run_python(SCRIPTS / "fuzz.py", "--cases", FUZZ_CASES)
+    assert done.returncode == 0 and done.stdout.startswith(f"{FUZZ_CASES} cases, 0 failures"), done.stdout
 
 
 @given(st.lists(st.one_of(
@@ -470,4 +476,11 @@ def test_whatever_frames_are_called_each_is_taken_once(tmp_path_factory, names):
     if names:
         found = open_frames(folder).paths
         assert sorted(path.name for path in found) == sorted(f"a{name}.png" for name in names)
-        assert missing_numbers(found) == sorted(missing_numbers(found))
+        missing_numbers(found)  # raises nothing
+
+
+@given(st.sets(st.integers(0, 300), min_size=1))
+@settings(deadline=None, max_examples=100)
+def test_the_missing_numbers_are_those_between_the_present_ones(numbers):
+    between = set(range(min(numbers), max(numbers)))
+    assert missing_numbers(f"shot2_{number:04d}.png" for number in numbers) == sorted(between - numbers)
