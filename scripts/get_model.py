@@ -130,10 +130,12 @@ def get_model(model: KnownModel, directory: str, base_url: str | None) -> Path:
 
 def dream_command(folder: Path) -> str:
     """A command that dreams with the model in ``folder``."""
-    dreamer = "dreamer.py" if Path.cwd() == ROOT else str(ROOT / "dreamer.py")
+    program = ["python", "dreamer.py" if Path.cwd() == ROOT else str(ROOT / "dreamer.py")]
+    if not (ROOT / "dreamer.py").exists():
+        program = ["dreamer"]  # as pip installs it
     is_found_without = folder.resolve() == Path("models", "bvlc_googlenet").resolve()
     model = [] if is_found_without else ["-t", folder.as_posix()]
-    return shlex.join(["python", dreamer, "-i", "clip.mov", "-o", "Video.mp4", *model])
+    return shlex.join([*program, "-i", "clip.mov", "-o", "Video.mp4", *model])
 
 
 def list_models() -> None:

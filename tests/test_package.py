@@ -63,7 +63,7 @@ def installed(wheel, tmp_path_factory):
 
 @pytest.fixture
 def run(installed, tmp_path):
-    """Run an installed command in an empty folder; what it printed."""
+    """Run an installed command in an empty folder; what it said."""
     variables = {name: value for name, value in os.environ.items() if name not in ("CAFFE_ROOT", "PYTHONPATH")}
     variables["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     (tmp_path / "place").mkdir()
@@ -72,7 +72,7 @@ def run(installed, tmp_path):
         command = [installed / name, *arguments]
         done = subprocess.run(command, cwd=tmp_path / "place", env=variables, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done.stdout + done.stderr
 
     return run
 
@@ -93,7 +93,8 @@ def test_the_installed_command_goes_from_a_video_to_a_video(run, tmp_path, insta
     where = run("python", "-c", "import deepdream, dreamer; print(deepdream.__file__, dreamer.__file__, sep='\\n')")
     assert all(installed.parent in Path(line).parents for line in where.splitlines())
     run("dreamer", "-e", "1", "-i", "clip.mp4", "-o", "Input")
-    run("dreamer", "-i", "Input", "-o", "Output", "-oct", "1", "-itr", "1", "-flow", "2")
+    said = run("dreamer", "-i", "Input", "-o", "Output", "-oct", "1", "-itr", "1", "-flow", "2")
+    assert "(get_model.py bvlc_googlenet fetches GoogLeNet)" in said
     run("dreamer", "-c", "1", "-i", "Output", "-o", "Video.mp4")
     source, dream = (Image.open(next((place / name).glob("*1.png"))).tobytes() for name in ("Input", "Output"))
     assert source != dream and (place / "Video.mp4").stat().st_size

@@ -57,7 +57,7 @@ def _find_default(on_message: Callable[[str], object]) -> ModelFiles:
 
     on_message(
         "no GoogLeNet found: dreaming with the embedded EfficientNet-Lite0 "
-        "(python scripts/get_model.py bvlc_googlenet fetches GoogLeNet)"
+        f"({_get_model_command()} bvlc_googlenet fetches GoogLeNet)"
     )
     try:
         files = default.default_model_files()
@@ -66,6 +66,11 @@ def _find_default(on_message: Callable[[str], object]) -> ModelFiles:
         # Deleted when the program ends.
         files = default.default_model_files(_TEMPORARY.enter_context(TemporaryDirectory(prefix="deepdream-")))
     return ModelFiles(*files, default.MEAN, default.LOOP)
+
+
+def _get_model_command() -> str:
+    in_checkout = Path(__file__).parents[2].joinpath("scripts", "get_model.py").exists()
+    return "python scripts/get_model.py" if in_checkout else "get_model.py"  # as pip installs it
 
 
 def _find_prototxt(folder: Path) -> Path:
