@@ -155,7 +155,10 @@ def mean_magnitude(gradient: torch.Tensor) -> torch.Tensor:
     Each row is added by one thread in a fixed order, and float64 adds the rows. ``gradient.abs().mean()`` divides its
     work by the number of threads, and one rounded bit grows into another dream.
     """
-    return gradient.abs().sum(-1).double().sum() / gradient.numel()
+    rows = gradient.abs().sum(-1)
+    if rows.device.type != "mps":  # Apple's GPUs know no float64
+        rows = rows.double()
+    return rows.sum() / gradient.numel()
 
 
 _Index = tuple[slice, slice, slice]
