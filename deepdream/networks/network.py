@@ -2,12 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall, first_line, is_out_of_memory
+from deepdream.interface import Objective
 from deepdream.networks.caffemodel import DATA_TYPES, Layer, Model
 from deepdream.networks.steps import Runnable, Step, trace
 from deepdream.networks.torch.layers import LayerFunction
@@ -15,7 +16,6 @@ from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
 from deepdream.networks.torch.peak import OutOfProportion, PeakMemory
 
 Size = tuple[int, int]  # (h, w)
-Objective = Callable[[Tensor], Tensor]  # the activations (c, h', w') of a layer to the objective's gradient there
 
 DEFAULT_INPUT_SIZE = (224, 224)  # where the prototxt says none
 MAX_LEAST_SIZE = 1024  # pixels: no net known needs a larger picture
@@ -31,16 +31,11 @@ class ShapeMismatch(ModelError):
 
 
 class Network(ABC):
-    """A network to dream with; an engine adds what its layers compute.
+    """`deepdream.interface.Network`, but for what the layers compute, which an engine adds.
 
-    ``name``; ``layers``: their names, in order; ``loop``: the layers of the model's own loop; ``mean``: (3, 1, 1), of
-    each channel (BGR, in 0..255), which pictures are less when they get here; ``input_size``: (h, w) of the prototxt's
-    input, or None; ``digest``: a sum over all that decides what it computes; ``device``; ``precision``: the name of
-    the type in which its convolutions compute.
-
-    Pictures are float32 tensors (3, h, w), BGR, of 0..255 less ``mean``, on ``device``. Only the layers that a target
-    needs are run, and the only gradient ever computed is the picture's. A network that takes grey pictures gets their
-    luminance.
+    Pictures are float32 tensors (3, h, w) on ``device``: BGR in 0..255, with ``mean`` subtracted. Only the layers that
+    a target needs are run, and the only gradient ever computed is the picture's. A network that takes grey pictures
+    gets their luminance.
     """
 
     precision = "float32"

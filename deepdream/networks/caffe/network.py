@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from deepdream.errors import DreamError, ModelError, OutOfMemory
+from deepdream.interface import Objective
 from deepdream.networks.caffe import child
 from deepdream.networks.caffemodel import Model
-from deepdream.networks.network import DEFAULT_INPUT_SIZE, Network, Objective, Size
+from deepdream.networks.network import DEFAULT_INPUT_SIZE, Network, Size
 from deepdream.networks.steps import UnknownType
 
 # What Caffe says before it ends; before that, protobuf tells which line of the prototxt it does not like.

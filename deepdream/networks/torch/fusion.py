@@ -7,6 +7,12 @@ Four things are recognised, each where nothing else looks at the values in betwe
 - that, followed by the Power, ReLU and Power that make it min(x, c): one call as well;
 - 1x1 convolutions that read one value (the branches of an inception module): one convolution, whose
   derivative is one convolution too, instead of several and their sum.
+
+Milliseconds a step at 480x270 on two cores (scripts/ablation.py), float32 and bfloat16, with this pass, without it,
+and without oneDNN's packed weights and the compiled loops as well:
+
+    default network, block_9/output         43 / 27    77 / 68     80 / 69
+    GoogLeNet, inception_4d/output         114 / 71   129 / 116   142 / 129
 """
 
 import math

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from deepdream.errors import is_out_of_memory
+from deepdream.interface import Objective
 from deepdream.memory.malloc import disable_trim
 from deepdream.networks.caffemodel import Model
-from deepdream.networks.network import Network, Objective, Size, out_of_memory
+from deepdream.networks.network import Network, Size, out_of_memory
 from deepdream.networks.steps import Runnable
 from deepdream.networks.torch import compiled
 from deepdream.networks.torch.fusion import FusedStep, fuse
