@@ -79,7 +79,7 @@ class Reference(Server):
         prototxt, caffemodel = Path(folder, "deploy.prototxt"), next(Path(folder).glob("*.caffemodel"))
         blob = next(iter(find_inputs(read_prototxt(prototxt))))
         with tempfile.TemporaryDirectory() as place:
-            super().__init__(str(prototxt), str(caffemodel), blob, *picture.shape[1:], f"{place}/net.prototxt")
+            super().__init__(str(prototxt), str(caffemodel), blob, *picture.shape, f"{place}/net.prototxt")
         self._picture = picture.numpy()
 
     def tops(self):
