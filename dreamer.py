@@ -21,6 +21,7 @@ from deepdream import __version__
 from deepdream.errors import DreamError, UsageError, is_out_of_memory
 from deepdream.options import (
     GROUPS,
+    IMAGE_TYPES,
     SETTINGS,
     Arguments,
     DivideOptions,
@@ -161,6 +162,8 @@ class Terminated(KeyboardInterrupt):
 
 def _run(arguments: Arguments, screen: Screen) -> None:
     run = arguments.run
+    if run.settings:
+        return show_settings(Path(run.settings))
     if run.list_layers:
         return list_layers(arguments, screen)
     _check_mode(run)
@@ -216,7 +219,8 @@ def run_dream(
     loaded: "tuple[Network, tuple[str, ...]] | None" = None,
 ) -> None:
     """Mode dream: a directory of frames into another. ``loaded``: what `_load_network` gave, if it is loaded."""
-    from deepdream.files.frames import PREVIEW_NAME, open_frames
+    from deepdream.files.frames import PREVIEW_NAME, open_frames, read_note
+    from deepdream.files.note import dream_note
     from deepdream.memory import predict as memory
     from deepdream.render.sequence import check_source, dream_frames, open_render
 
@@ -226,10 +230,13 @@ def run_dream(
     frames = open_frames(source, options.image_type, leave_out=[guide] if guide else ())
     check_source(frames, output)  # before the network loads
     network, layers = loaded or _load_network(arguments, screen)
-    render = open_render(frames, output, network, layers, options, arguments.run.overwrite)
+    note = None if arguments.run.no_settings else dream_note(source, network, arguments.network, options)
+    render = open_render(frames, output, network, layers, options, arguments.run.overwrite, note)
     count, todo = len(frames.paths), len(render.todo)
     if 0 < todo < count:
         screen.tell(f"going on: {count - todo} of {count} frames are there")
+    if not note and todo < count and read_note(render.path((set(range(count)) - set(render.todo)).pop())):
+        screen.tell("frames that are there carry their settings; --overwrite makes them anew")
     dreamed = network, layers, render.size, options
     warning = memory.warning(*dreamed) if todo else None
     if warning:
@@ -245,14 +252,21 @@ def run_dream(
     screen.tell(f"{count} frames ({todo} dreamed now) in {_duration(started)}: {output}")
 
 
-def run_create(arguments: Arguments, screen: Screen, directory: Path, path: Path) -> None:
-    """Mode -c 1: a directory of frames into a video."""
+def run_create(arguments: Arguments, screen: Screen, directory: Path, path: Path, note: str | None = None) -> None:
+    """Mode -c 1: a directory of frames into a video. ``note``: what it carries, if not that of the frames."""
+    from deepdream.files.frames import open_frames, read_note
+    from deepdream.files.note import create_note
     from deepdream.video.create import create
 
     started = time.monotonic()
-    run = arguments.run
+    run, options = arguments.run, arguments.video
+    if note is None:
+        frame_note = read_note(open_frames(directory, run.image_type).paths[0])
+        note = create_note(directory, run.image_type, options, frame_note)
     with screen.counter("create") as on_progress:
-        made = create(directory, path, arguments.video, run.image_type, run.overwrite, on_progress)
+        made = create(
+            directory, path, options, run.image_type, run.overwrite, on_progress, None if run.no_settings else note
+        )
     screen.tell(*made.messages)
     screen.tell(f"{made.frame_count} frames, {made.duration:.2f} s of video, in {_duration(started)}: {path}")
 
@@ -260,6 +274,7 @@ def run_create(arguments: Arguments, screen: Screen, directory: Path, path: Path
 def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> None:
     """Extract, dream and create in one; the frames stay beside the video, in its name with ``.frames``."""
     from deepdream.files.frames import read_frame
+    from deepdream.files.note import film_note
     from deepdream.video.create import check_create
 
     if video.suffix.lower() not in MUXERS:
@@ -281,7 +296,9 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     loaded = _load_network(arguments, screen)
     run_extract(arguments, screen, source, work / "Input")
     run_dream(arguments, screen, work / "Input", work / "Output", loaded)
-    run_create(arguments, screen, work / "Output", video)
+    network, _ = loaded
+    note = film_note(source, network, arguments.network, arguments.render, arguments.video)
+    run_create(arguments, screen, work / "Output", video, note)
 
 
 def _load_network(arguments: Arguments, screen: Screen) -> "tuple[Network, tuple[str, ...]]":
@@ -299,6 +316,18 @@ def _load_network(arguments: Arguments, screen: Screen) -> "tuple[Network, tuple
         on_message=screen.tell,
     )
     return network, resolve_layers(network, arguments.render.dream.layers, on_message=screen.tell)
+
+
+def show_settings(path: Path) -> None:
+    """Print the commands that made a dreamed frame or a created video."""
+    from deepdream.files.frames import read_note
+    from deepdream.files.note import commands
+    from deepdream.video.create import NOTE_KEY
+    from deepdream.video.probe import read_metadata
+
+    is_frame = any(path.suffix.lower() in endings for endings in IMAGE_TYPES.values())
+    note = read_note(path) if is_frame else read_metadata(path).get(NOTE_KEY)
+    print(*commands(note or "", path), sep="\n")
 
 
 def list_layers(arguments: Arguments, screen: Screen) -> None:

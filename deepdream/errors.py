@@ -45,3 +45,8 @@ def some_of(items: Iterable[object]) -> str:
     """The first few items, as text."""
     shown = list(islice(items, LONGEST_LIST + 1))
     return ", ".join(map(str, shown[:LONGEST_LIST])) + (", …" if len(shown) > LONGEST_LIST else "")
+
+
+def one_line(text: object) -> str:
+    """``text`` without line breaks and control characters, which names of files and layers may hold."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))

@@ -94,6 +94,14 @@ class RunOptions:
         False, "--list-layers", action="store_true", default_text=None,
         help="print the network's layers and shapes, then exit",
     )  # fmt: skip
+    settings: str = setting(
+        "", "--settings", metavar="FILE", default_text=None,
+        help="print the commands that made a dreamed frame or a created video, then exit",
+    )  # fmt: skip
+    no_settings: bool = setting(
+        False, "--no-settings", action="store_true", default_text=None,
+        help="leave the command out of the frames and the video",
+    )  # fmt: skip
     verbose: int = setting(
         1, "-v", "--verbose", choices=(0, 1, 2, 3),
         help="0 errors only, 1 progress and summary, 2 a line a frame and an iteration, 3 a live picture too",

@@ -1,11 +1,13 @@
 """An option as a dataclass field: `setting` makes one, and all that is known of it travels in the field's metadata.
 
-From there come the command line's parser, the checks of values and the entries of a render's manifest.
+From there come the command line's parser, the checks of values, the entries of a render's manifest and the command
+line that a frame carries.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -63,6 +65,16 @@ class Setting:
         if self.default_text is not None:
             notes.append(f"default: {self.default_text}")
         return f"{self.about} ({'; '.join(notes)})" if notes else self.about
+
+    def words(self, value: Any) -> list[str]:
+        """A value as on the command line; of a path the file's name alone."""
+        if "action" in self.argument:
+            return [self.name]
+        if self.takes_text:
+            name = os.path.basename(os.path.abspath(value))
+            return [self.name, name.encode(errors="replace").decode()]
+        values = value if isinstance(value, tuple) else (value.value if isinstance(value, Enum) else value,)
+        return [self.name, *map(str, values)]
 
     def check(self, value: Any) -> None:
         """Raise `UsageError` for a value that is out of range or none of the choices."""
@@ -136,6 +148,21 @@ def manifest_entries(options: Any) -> dict[str, object]:
     """The options of an instance by their long names, as plain data for a render's manifest."""
     values = ((known.name, getattr(options, name)) for name, known in settings_of(options))
     return {name: _plain(value) for name, value in values}
+
+
+def words(options: Any) -> list[str]:
+    """The command line that says what differs from the defaults in an instance, and in those that it holds."""
+    given: dict[str, Any] = {}
+    found = []
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if is_dataclass(value):
+            found += words(value)
+        # Some defaults depend on the fields before them.
+        elif _METADATA_KEY in each.metadata and value != getattr(type(options)(**given), each.name):
+            given[each.name] = value
+            found += each.metadata[_METADATA_KEY].words(value)
+    return found
 
 
 def _plain(value: Any) -> object:

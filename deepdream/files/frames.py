@@ -17,6 +17,7 @@ from threading import Lock
 import numpy as np
 from natsort import natsorted, ns
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from deepdream.errors import UsageError
 from deepdream.files.atomic import write_whole
@@ -25,6 +26,8 @@ from deepdream.options import IMAGE_TYPES
 PREVIEW_NAME = "preview.jpg"  # the live picture of a run: no frame
 JPEG_QUALITY = 95
 PNG_COMPRESSION = 1  # a third larger than the default of 6, and several times as fast
+NOTE_KEY = "Comment"  # of a PNG's text
+MAX_JPEG_COMMENT = 65_533  # bytes
 MAX_FRAME_PIXELS = 2**28  # a 16K panorama fits twice
 # Some of Pillow's other readers start programs (EPS) or open further files.
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -148,20 +151,37 @@ def _check_end(path: Path) -> None:
         read_frame(path)
 
 
-def encode_frame(picture: np.ndarray, image_type: str) -> bytes:
-    """uint8 RGB (h, w, 3) as the bytes of a ``"png"`` or ``"jpg"`` file. PNG keeps every value."""
+def read_note(path: str | Path) -> str | None:
+    """The text that `write_frame` was given beside the picture; None where a picture has none."""
+    with _open_picture(path) as picture:
+        note = picture.info.get(NOTE_KEY, picture.info.get("comment"))  # PNG, JPEG
+    return note.decode(errors="replace") if isinstance(note, bytes) else note
+
+
+def encode_frame(picture: np.ndarray, image_type: str, note: str | None = None) -> bytes:
+    """uint8 RGB (h, w, 3) as the bytes of a ``"png"`` or ``"jpg"`` file. PNG keeps every value.
+
+    ``note``: text that the file carries beside the picture, as PNG text or JPEG comment.
+    """
     encoded = io.BytesIO()
     image = Image.fromarray(picture)
     if image_type == "png":
-        image.save(encoded, "PNG", compress_level=PNG_COMPRESSION)
+        text = PngInfo()
+        if note:
+            text.add_text(NOTE_KEY, note)
+        image.save(encoded, "PNG", compress_level=PNG_COMPRESSION, pnginfo=text)
     else:
-        image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        comment = (note or "").encode()[:MAX_JPEG_COMMENT]
+        image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0, comment=comment)
     return encoded.getvalue()
 
 
-def write_frame(path: str | Path, picture: np.ndarray, image_type: str) -> None:
-    """Write a uint8 RGB picture (h, w, 3), whole or not at all. Raises `DreamError` where it cannot."""
-    write_whole(path, encode_frame(picture, image_type))
+def write_frame(path: str | Path, picture: np.ndarray, image_type: str, note: str | None = None) -> None:
+    """Write a uint8 RGB picture (h, w, 3), whole or not at all. Raises `DreamError` where it cannot.
+
+    ``note``: see `encode_frame`.
+    """
+    write_whole(path, encode_frame(picture, image_type, note))
 
 
 def check_sizes(paths: Sequence[Path]) -> tuple[int, int]:

@@ -34,8 +34,8 @@ GUIDE_SIZE = (224, 224)
 class Render:
     """A run that has been checked and can start: frames in, frames out, and which are still to do.
 
-    ``size`` is the (w, h) at which it dreams; ``layers`` are the network's, one a frame, in turn. The output is
-    locked from here until `dream_frames` ends.
+    ``size`` is the (w, h) at which it dreams; ``layers`` are the network's, one a frame, in turn. ``note``: text that
+    the frames carry. The output is locked from here until `dream_frames` ends.
     """
 
     frames: FrameDirectory
@@ -45,6 +45,7 @@ class Render:
     size: tuple[int, int]
     journal: Journal
     todo: tuple[int, ...] = ()
+    note: str | None = None
 
     def path(self, number: int) -> Path:
         """Where the dream of frame ``number`` is saved."""
@@ -77,12 +78,13 @@ def open_render(
     layers: tuple[str, ...],
     options: RenderOptions,
     overwrite: bool = False,
+    note: str | None = None,
 ) -> Render:
     """Check all that can be checked before the first step, and find what is still to do.
 
     ``layers``: names of the network's, one a frame, in turn. Frames that the same command has made before count as
-    done. Raises `UsageError` where ``output`` holds another render and ``overwrite`` is not set, and where the frames
-    or the guide cannot be used.
+    done. ``note``: text that the frames carry; it makes no other render. Raises `UsageError` where ``output`` holds
+    another render and ``overwrite`` is not set, and where the frames or the guide cannot be used.
     """
     output = Path(output)
     width, height = _preview_size(check_source(frames, output), options.dream.preview)
@@ -94,7 +96,7 @@ def open_render(
     if options.guide is not None:
         read_frame(options.guide)
     journal = Journal(output, _settings(frames, network, layers, options), overwrite)
-    render = Render(frames, output, options, tuple(layers), (width, height), journal)
+    render = Render(frames, output, options, tuple(layers), (width, height), journal, note=note)
     try:
         copy_clip(frames.path, output)
         paths = [render.path(number) for number in range(len(frames.paths))]
@@ -218,7 +220,7 @@ def _save(
 ) -> FrameReport:
     """Save and record a frame."""
     path = render.path(frame.number)
-    write_frame(path, picture, render.frames.image_type)
+    write_frame(path, picture, render.frames.image_type, render.note)
     render.journal.record(frame.number, path, frame.file_sum)
     return FrameReport(frame.number, path, layer, time.monotonic() - started, is_cut)
 

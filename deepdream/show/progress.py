@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from deepdream.errors import DreamError
+from deepdream.errors import DreamError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -195,8 +195,3 @@ class LivePicture:
         except cv2.error:
             return False  # an OpenCV without windows, or a display that does not answer: the file serves
         return True
-
-
-def one_line(text: object) -> str:
-    """``text`` without line breaks and control characters, which names of files and layers may hold."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))

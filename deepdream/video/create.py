@@ -22,9 +22,10 @@ from deepdream.files.frames import FrameDirectory, missing_numbers, open_frames,
 from deepdream.options import DEFAULT_FRAME_RATE, NO_AUDIO, VideoOptions
 from deepdream.video.ffmpeg import SCALE_FLAGS, run_ffmpeg
 from deepdream.video.formats import MUXERS
-from deepdream.video.probe import Sound, file_url, find_sound, open_media, show_rate
+from deepdream.video.probe import Sound, file_url, find_sound, read_metadata, show_rate
 
 CRF = 20
+NOTE_KEY = "description"  # of the metadata
 HD_HEIGHT = 720  # pixels; from here on players expect the colours of BT.709
 AUDIO_BIT_RATE = 96_000  # bits a second and channel
 
@@ -65,13 +66,15 @@ def create(
     image_type: str | None = None,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    note: str | None = None,
 ) -> Created:
     """Make the frames of ``directory`` into the H.264 video file ``video``. Gives `Created`.
 
     Frames are taken in natural order; an odd last row or column is dropped. Frame rate, pixel aspect and sound are
     those of the source video where clip.json knows it and ``options`` (`VideoOptions`) do not say otherwise. A video
     that was made of just these frames and settings is left as it is, unless ``overwrite``. ``on_progress(done, total)``
-    counts frames. Raises `UsageError`, before any work, for frames that are missing, damaged or of several sizes, an
+    counts frames. ``note``: text that the video carries; where there is none, a video that carries one is made anew.
+    Raises `UsageError`, before any work, for frames that are missing, damaged or of several sizes, an
     unknown ending, sound that cannot be read, and another file under that name; `DreamError` where ffmpeg fails.
     """
     video = Path(video)
@@ -83,15 +86,17 @@ def create(
     comment = f"deepdream {_digest(frames.paths, plan)}"
     created = Created(video, len(frames.paths), plan.frame_rate, tuple(messages))
     if video.exists() and not overwrite:
-        if _comment(video) != comment:
+        metadata = _metadata(video)
+        if metadata.get("comment") != comment:
             raise UsageError(f"{video} exists and is not the video of {directory}; replace it with --overwrite")
-        return replace(created, messages=(*messages, f"{video} is already made of these frames"))
+        if note or NOTE_KEY not in metadata:
+            return replace(created, messages=(*messages, f"{video} is already made of these frames"))
     atomic.make_directory(video.parent)
     # Frames that are still being made are no video yet.
     lock = atomic.lock_directory(directory) if (frames.path / atomic.LOCK_NAME).exists() else nullcontext()
     with lock, atomic.whole_directory(atomic.part_path(video)) as part:
         pictures = _pictures_to_feed(frames.paths, plan.size, on_progress)
-        run_ffmpeg(_create_graph(plan, "video", comment), part, pictures=pictures)
+        run_ffmpeg(_create_graph(plan, "video", comment, note), part, pictures=pictures)
         atomic.sync(part / "video")
         atomic.replace(part / "video", video)
     part.rmdir()
@@ -112,7 +117,7 @@ def check_create(
             raise UsageError(f"{video} is needed to make the new video; choose another name for that")
     if options.audio not in (None, NO_AUDIO):
         find_sound(options.audio)
-    if video.exists() and not overwrite and not (_comment(video) or "").startswith("deepdream "):
+    if video.exists() and not overwrite and not _metadata(video).get("comment", "").startswith("deepdream "):
         raise UsageError(f"{video} exists and was not made here; replace it with --overwrite, or choose another name")
     return muxer
 
@@ -189,13 +194,12 @@ def _digest(paths: tuple[Path, ...], plan: _Plan) -> str:
     return digest.hexdigest()
 
 
-def _comment(video: Path) -> str | None:
-    """The comment in a video's metadata; None where it has none or is no video."""
+def _metadata(video: Path) -> dict[str, str]:
+    """A video's metadata; empty where it has none or is no video."""
     try:
-        with open_media(video) as container:
-            return {key.lower(): value for key, value in container.metadata.items()}.get("comment")
+        return read_metadata(video)
     except UsageError:
-        return None
+        return {}
 
 
 def _pictures_to_feed(
@@ -209,7 +213,7 @@ def _pictures_to_feed(
             on_progress(done, len(paths))
 
 
-def _create_graph(plan: _Plan, target: str, comment: str) -> ffmpeg.nodes.OutputStream:
+def _create_graph(plan: _Plan, target: str, comment: str, note: str | None = None) -> ffmpeg.nodes.OutputStream:
     """ffmpeg's graph from raw pictures on standard input, and a sound file, to the video ``target``."""
     matrix = "bt709" if plan.size[1] >= HD_HEIGHT else "smpte170m"
     tags = {"colorspace": matrix, "color_primaries": "bt709", "color_trc": "bt709"}
@@ -226,6 +230,10 @@ def _create_graph(plan: _Plan, target: str, comment: str) -> ffmpeg.nodes.Output
     options = {"format": muxer, "vf": filters, "vcodec": "libx264", "crf": CRF, "metadata": f"comment={comment}"}
     # Older ffmpeg takes the tags from here, newer from the frames. A sound file's chapters are not the picture's.
     options |= {"color_range": "tv", **tags, "map_chapters": -1, **muxer_options}
+    if note:
+        options["metadata:g"] = f"{NOTE_KEY}={note}"  # "g": global, as "metadata" alone is
+        if muxer == "mov":  # which has no such field of its own
+            options["movflags"] += "+use_metadata_tags"
     if plan.sound is None:
         return pictures["0"].output(target, **options)
     sound = ffmpeg.input(file_url(plan.sound.path), format=plan.sound.demuxer, protocol_whitelist="file,pipe")

@@ -189,6 +189,12 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         yield container
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a video or sound file says of itself, by keys in lower case."""
+    with open_media(Path(path)) as container:
+        return {key.lower(): value for key, value in container.metadata.items()}
+
+
 def file_url(path: str | Path) -> str:
     """A local file for ffmpeg: no name is then taken for an option, a protocol or a pattern."""
     return f"file:{os.path.abspath(path)}"

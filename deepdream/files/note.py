@@ -1,0 +1,76 @@
+"""What a dreamed frame or a created video says of its making: a note, as text in the file itself.
+
+    deepdream 1.0.0, network EfficientNet-Lite0 a2534e3a…
+    dreamer.py --input Input --flow 2
+    dreamer.py --create --input Output --framerate 24
+
+The first line names the version, and the network by its name and digest; the others are the commands of the steps.
+A note holds names of files but no paths. What a command wrote to is left out, so that renders of one kind have the
+same bytes wherever they lie; `commands` fills it in again.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any, Protocol
+
+from deepdream import __version__
+from deepdream.errors import UsageError, one_line
+from deepdream.options import IMAGE_TYPES, NetworkOptions, RenderOptions, RunOptions, VideoOptions
+from deepdream.settings import words
+
+PROGRAM = "dreamer.py"
+
+
+class NamedNetwork(Protocol):
+    """What a note says of a network: see `Network`."""
+
+    name: str
+    digest: str
+
+
+def dream_note(source: str | Path, network: NamedNetwork, engine: NetworkOptions, options: RenderOptions) -> str:
+    """The note of frames dreamed from those in ``source`` with a network that ``engine`` chose."""
+    run = RunOptions(input=str(source), image_type=options.image_type)
+    return _note(network, _command(run, engine, options))
+
+
+def film_note(
+    source: str | Path, network: NamedNetwork, engine: NetworkOptions, options: RenderOptions, video: VideoOptions
+) -> str:
+    """The note of a video dreamed from the video ``source`` in one go."""
+    run = RunOptions(input=str(source), image_type=options.image_type)
+    return _note(network, _command(run, engine, options, video))
+
+
+def create_note(frames: str | Path, image_type: str | None, options: VideoOptions, frame_note: str | None) -> str:
+    """The note of a video created from the directory ``frames``, which goes on that of the frames, if they have one."""
+    dreamed = frame_note or f"deepdream {__version__}"
+    return f"{dreamed}\n{_command(RunOptions(input=str(frames), create=1, image_type=image_type), options)}"
+
+
+def commands(note: str, path: str | Path) -> list[str]:
+    """The commands of a note found in the file ``path``, to be typed one after the other.
+
+    They are quoted anew: whoever writes a picture's text does not get to write more than arguments.
+    Raises `UsageError` where there is none.
+    """
+    path = Path(path).resolve()
+    try:
+        found = [shlex.split(line) for line in note.splitlines() if line.startswith(f"{PROGRAM} ")]
+        inputs = [command[command.index("--input") + 1] for command in found]
+    except (ValueError, IndexError) as error:
+        raise UsageError(f"{path}: its settings are damaged ({error})") from None
+    if not found:
+        raise UsageError(f"{path} carries no settings")
+    # A step writes what the next one reads; the last one made this file.
+    is_frame = any(path.suffix.lower() in endings for endings in IMAGE_TYPES.values())
+    outputs = [*inputs[1:], path.parent.name if is_frame else path.name]
+    return [one_line(shlex.join([*command, "--output", output])) for command, output in zip(found, outputs)]
+
+
+def _note(network: NamedNetwork, command: str) -> str:
+    return f"deepdream {__version__}, network {one_line(network.name)} {network.digest}\n{command}"
+
+
+def _command(*parts: Any) -> str:
+    return one_line(shlex.join([PROGRAM, *(word for part in parts for word in words(part))]))
