@@ -1,10 +1,12 @@
 """What several test files share: paths, running Python, saving frames, rendering them, and reading what came out."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from deepdream.files.frames import open_frames
@@ -15,6 +17,9 @@ from deepdream.render.sequence import dream_frames, open_render
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
 ZOO = ROOT.parent / "shared" / "zoo"  # real Caffe models, where somebody has them beside the checkout
+NIGHTLY = bool(os.environ.get("NIGHTLY"))  # where set, what takes long is tested too
+
+nightly = pytest.mark.skipif(not NIGHTLY, reason="takes long: set NIGHTLY to test it")
 
 
 def run_python(*arguments, **options):

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from helpers import ROOT, run_python
+from helpers import NIGHTLY, ROOT, run_python
 from PIL import Image
 
 import dreamer
@@ -27,8 +27,7 @@ from tests import caffe_nets as nets
 
 CPU = torch.device("cpu")
 WIDE = (3840, 2160)
-# How many of the networks whose gradients take a process each are measured: nightly all of them.
-NETWORKS = int(os.environ.get("NETWORKS", "1"))
+MEASURED_NETWORKS = None if NIGHTLY else 1
 
 
 def options(mode=DivideMode.OFF, side=1500, **dream):
@@ -108,7 +107,7 @@ print(network.memory(sys.argv[2], (900, 1200)), resident("VmHWM") - before)
         (nets.squeezenet11, "fire5/concat"),
         (nets.mobilenet1, "conv4/sep/relu"),
         (nets.googlenet, "inception_3a/output"),
-    ][:NETWORKS],
+    ][:MEASURED_NETWORKS],
 )
 def test_the_estimate_is_what_a_process_takes(tmp_path, build, layer):
     folder = nets.save(tmp_path / "net", build(nets.ARCHITECTURES[build]))

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import survival
-from helpers import SCRIPTS, read_dreams, run_python
+from helpers import NIGHTLY, SCRIPTS, read_dreams, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import SMALL
@@ -29,8 +29,8 @@ from deepdream.networks import caffemodel, load_network
 from deepdream.video import create as creating
 from deepdream.video import extract as extracting
 
-KILLS = int(os.environ.get("KILLS", "2"))
-FUZZ_CASES = int(os.environ.get("FUZZ_CASES", "60"))
+KILLS = 30 if NIGHTLY else 2
+FUZZ_CASES = 2000 if NIGHTLY else 60
 IN_CI = ("flow 2 divide 0 png -g", "create", "all three")
 
 

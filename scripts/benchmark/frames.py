@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +14,19 @@ import numpy as np
 import torch
 from PIL import Image
 
+import dreamer
 from deepdream.errors import DreamError
 from deepdream.files.frames import open_frames
 from deepdream.geometry import divide, divide_gradient, octave_sizes
+from deepdream.interface import Network
 from deepdream.networks import load_network, resolve_layers
+from deepdream.options import RenderOptions
 from deepdream.picture import ascent
 from deepdream.render.sequence import dream_frames, open_render
-from dreamer import Given, build_parser
 
-DREAMER = Path(__file__).resolve().parents[1] / "dreamer.py"
+Size = tuple[int, int]  # (h, w)
+Model = Path | None  # the folder of a Caffe model; None for the default network
+
 # The settings of 2-dream, the old suite's script for videos, but for the iterations and the division.
 SEED_LAYER = "inception_4d/pool"
 SEED = (
@@ -38,7 +43,7 @@ POLL = 0.02  # seconds between two looks at a process's memory
 class FrameCase:
     """A render by the command line: ``count`` frames of ``size`` (h, w), of which all but the first are timed."""
 
-    size: tuple
+    size: Size
     iterations: int = SEED_ITERATIONS
     division: str = SEED_DIVISION
     count: int = 2
@@ -46,18 +51,18 @@ class FrameCase:
 
 @dataclass(frozen=True)
 class ShareCase:
-    """A render of frames of ``size`` (h, w) with ``settings``, options of the command line."""
+    """A render of frames of ``size`` (h, w) with options of the command line, and what to call them."""
 
-    size: tuple
-    settings: tuple = ()
+    size: Size
+    name: str
+    words: tuple[str, ...]
 
     @property
-    def options(self):
-        """`RenderOptions`"""
-        return Given(build_parser().parse_args(["--image_type", "png", *self.settings])).render()
+    def options(self) -> RenderOptions:
+        return dreamer.parse(["--image_type", "png", *self.words]).render
 
 
-def write_frames(folder, size, count):
+def write_frames(folder: Path, size: Size, count: int) -> None:
     """Frames of a smooth scene with fine grain that moves right, as PNG in ``folder``."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -69,27 +74,27 @@ def write_frames(folder, size, count):
         frame.save(folder / f"frame_{number:06d}.png", compress_level=1)
 
 
-def command(*arguments):
+def command(*arguments: object) -> tuple[list[str], dict[str, str]]:
     """A command of dreamer.py's on the CPU, and the environment in which it finds no other network by itself."""
     environment = {name: value for name, value in os.environ.items() if name != "CAFFE_ROOT"}
-    return [sys.executable, DREAMER, *map(str, arguments)], environment
+    return [sys.executable, dreamer.__file__, *map(str, arguments)], environment
 
 
-def measure_frames(model, case, room):
-    """Seconds a frame, and the process's peak memory in bytes (None where the system does not tell), of a render.
+def measure_frames(model: Model, case: FrameCase, work_dir: Path) -> dict:
+    """The row of a render: seconds a frame, and the process's peak memory in bytes (None where no system tells it).
 
-    ``model``: the folder of a Caffe model, None for the default network. ``room``: an empty folder. The time is that
-    from the first saved dream to the last, so neither the start nor the first frame, which has no flow, counts. The
-    render is of one frame more, which is read while the last one dreams, and ends when that one is saved.
+    ``work_dir``: an empty folder. The time is that from the first saved dream to the last, so neither the start nor
+    the first frame, which has no flow, counts. The render is of one frame more, which is read while the last one
+    dreams, and is stopped when that one is saved.
     """
-    write_frames(room / "Input", case.size, case.count + 1)
+    write_frames(work_dir / "Input", case.size, case.count + 1)
     line, environment = command(
         *("-i", "Input", "-o", "Output", "--gpu", 0, "-v", 0, "-itr", case.iterations, *SEED, *case.division.split()),
         *(("-t", model) if model else ()),
     )
-    first, last = (room / "Output" / f"frame_{number:06d}.png" for number in (0, case.count - 1))
+    first, last = (work_dir / "Output" / f"frame_{number:06d}.png" for number in (0, case.count - 1))
     peak = 0
-    with subprocess.Popen(line, cwd=room, env=environment, stderr=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(line, cwd=work_dir, env=environment, stderr=subprocess.PIPE, text=True) as child:
         while child.poll() is None and not last.exists():
             peak = max(peak, _peak_memory(child.pid))
             time.sleep(POLL)
@@ -97,10 +102,23 @@ def measure_frames(model, case, room):
         said = child.stderr.read().strip()
     if not last.exists():
         raise DreamError(f"dreamer.py failed on frames of {case.size[1]}x{case.size[0]}: {said}")
-    return (last.stat().st_mtime_ns - first.stat().st_mtime_ns) / 1e9 / (case.count - 1), peak or None
+    seconds = (last.stat().st_mtime_ns - first.stat().st_mtime_ns) / 1e9 / (case.count - 1)
+    return {
+        "pixels": case.size[0] * case.size[1], "iterations": case.iterations, "division": case.division,
+        "seconds": seconds, "memory": peak or None,
+    }  # fmt: skip
 
 
-def _peak_memory(pid):
+def relate_to_smallest(rows: list[dict]) -> None:
+    """Add to each row its time a pixel, relative to that of the smallest frames of its network and iterations."""
+    for row in rows:
+        alike = [one for one in rows if (one["network"], one["iterations"]) == (row["network"], row["iterations"])]
+        least = min(alike, key=lambda one: one["pixels"])
+        row["of"] = least["size"]
+        row["per pixel"] = row["seconds"] / row["pixels"] / (least["seconds"] / least["pixels"])
+
+
+def _peak_memory(pid: int) -> int:
     """The largest resident set so far of a process, in bytes; 0 where it has ended or there is no /proc."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -109,14 +127,14 @@ def _peak_memory(pid):
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM")), 0)
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """The frames that are measured are done."""
 
 
 class Stopwatch:
     """Stands in for a network's ``gradient``: notes when each call began and ended, and of what it was."""
 
-    def __init__(self, network, enough):
+    def __init__(self, network: Network, enough: int):
         """``enough``: calls after which the next one ends the render."""
         self._compute, self._enough = network.gradient, enough
         self.calls = []
@@ -126,56 +144,50 @@ class Stopwatch:
         started = time.perf_counter()
         if len(self.calls) == self._enough:
             self.calls.append((started, started, None))
-            raise _Enough
+            raise _EnoughError
         result = self._compute(picture, layer, objective)
         self.calls.append((started, time.perf_counter(), picture.shape))
         return result
 
 
-def gradient_calls(size, options):
+def gradient_calls(size: Size, options: RenderOptions) -> int:
     """How many gradients a frame of ``size`` (h, w) takes under `RenderOptions`."""
     octaves = octave_sizes(*size, options.dream.octaves, options.dream.octave_scale)
     parts = [part for octave in octaves for part in divide(*octave, options.divide)]
     return options.dream.iterations * sum(len(divide_gradient(*part.size, options.divide)) for part in parts)
 
 
-def measure_share(model, case, room):
-    """How much of a frame's time is not the network's: a dict of seconds and shares (0..1).
+def measure_share(model: Model, case: ShareCase, work_dir: Path) -> dict:
+    """The row of how much of a frame's time is not the network's: seconds and shares (0..1).
 
-    ``model``: as of `measure_frames`. Two frames and the first step of a third are rendered as the command line does
+    Two frames and the first step of a third are rendered as the command line does
     it. The period from the second frame's first step to the third's has all that a frame needs. ``outside``: the
     share of it in which no gradient is computed. ``overhead``: the same where a gradient counts for no more than the
-    lower quartile of its kind: what reading, flow and encoding meanwhile take from it is not the network's either.
+    lower quartile of its size: what reading, flow and encoding meanwhile take from it is not the network's either.
     """
-    write_frames(room / "Input", case.size, 3)
+    write_frames(work_dir / "Input", case.size, 3)
     network = load_network(model, gpu=False, on_message=lambda line: None)
     layers = resolve_layers(network, (SEED_LAYER,), on_message=lambda line: None)
     options = case.options
-    render = open_render(open_frames(room / "Input", "png"), room / "Output", network, layers, options)
+    render = open_render(open_frames(work_dir / "Input", "png"), work_dir / "Output", network, layers, options)
     each = gradient_calls(case.size, options)
     watch = Stopwatch(network, enough=2 * each)
-    try:
-        for _ in dream_frames(render, network):
-            pass
-    except _Enough:
-        pass
+    with suppress(_EnoughError):
+        list(dream_frames(render, network))
     *calls, (end, _, _) = watch.calls[each:]
     period = end - calls[0][0]
     spans = defaultdict(list)
     for started, ended, shape in calls:
         spans[shape].append(ended - started)
-    inside = sum(map(sum, spans.values()))
+    computing = sum(map(sum, spans.values()))
     undisturbed = sum(len(times) * np.quantile(times, 0.25) for times in spans.values())
-    return {
-        "seconds": period,
-        "outside": 1 - inside / period,
-        "overhead": float(1 - undisturbed / period),
-    }
+    shares = {"outside": 1 - computing / period, "overhead": float(1 - undisturbed / period)}
+    return {"settings": case.name, "seconds": period, **shares}
 
 
-def measure_start(size, room, runs):
+def measure_start(size: Size, work_dir: Path, runs: int) -> dict:
     """Seconds that ``--help`` takes, and those from the command to the first step with the default network cached."""
-    write_frames(room / "Input", size, 1)
+    write_frames(work_dir / "Input", size, 1)
     load_network(gpu=False, on_message=lambda line: None)  # into the cache, and the files into the system's
     helps, steps = [], []
     for number in range(runs):
@@ -185,7 +197,7 @@ def measure_start(size, room, runs):
         helps.append(time.perf_counter() - started)
         line, environment = command("-i", "Input", "-o", f"Output{number}", "--gpu", 0, "-v", 2)
         started = time.perf_counter()
-        with subprocess.Popen(line, cwd=room, env=environment, stderr=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen(line, cwd=work_dir, env=environment, stderr=subprocess.PIPE, text=True) as child:
             told = next((said for said in child.stderr if "iteration 1:" in said), None)
             steps.append(time.perf_counter() - started)
             child.terminate()

@@ -1,7 +1,7 @@
 """Another dreamer in a process of its own, in its own environment: takes steps when asked, and times them itself.
 
-    benchmark_peer.py caffe PROTOTXT CAFFEMODEL       (the prototxt with force_backward)
-    benchmark_peer.py neural-dream STATE_DICT         (a .pth whose name says bvlc_googlenet)
+    peer.py caffe PROTOTXT CAFFEMODEL       (the prototxt with force_backward)
+    peer.py neural-dream STATE_DICT         (a .pth whose name says bvlc_googlenet)
 
 Nothing of this project is imported. Once ready it says so, and then answers every line of JSON on its input with
 one on its output: {"open": [picture, layer]} sets what a step is of (a .npy file of float32 (3, h, w), as the nets
