@@ -109,11 +109,12 @@ def open_render(
 def check_source(frames: FrameDirectory, output: Path | str) -> tuple[int, int]:
     """The (w, h) of frames that can be dreamed into ``output``; `UsageError` says why they cannot."""
     source, target = frames.path.resolve(), Path(output).resolve()
-    if source == target:
+    # `samefile` also knows names that differ in case alone, where the system does not distinguish them.
+    if target.exists() and source.samefile(target):
         raise UsageError(f"input and output are the same directory, {output}; the dreams need one of their own")
     if target.exists() and not target.is_dir():
         raise UsageError(f"the output {output} is a file; dreams go into a directory")
-    if source in target.parents:
+    if any(parent.exists() and source.samefile(parent) for parent in target.parents):
         raise UsageError(f"the output {output} lies inside the input {frames.path}; choose one beside it")
     if min(frames.size) < 2:
         raise UsageError(f"{frames.path}: frames of {frames.size[0]}x{frames.size[1]} are too small; 2x2 is the least")
