@@ -45,7 +45,16 @@ def test_help_answers_without_heavy_imports():
 
 def test_help_tells_every_option_its_default(run):
     text = run("--help").stdout
-    without = {"--help", "--input", "--output", "--overwrite", "--list-layers", "--version"}
+    without = {
+        "--help",
+        "--input",
+        "--output",
+        "--overwrite",
+        "--list-layers",
+        "--settings",
+        "--no-settings",
+        "--version",
+    }
     for action in dreamer.build_parser()._actions:
         assert action.option_strings[-1] in text
         if not without & set(action.option_strings):
