@@ -6,6 +6,7 @@ import os
 import shutil
 import tracemalloc
 from fractions import Fraction
+from functools import cache
 from threading import Event, active_count, current_thread, main_thread
 
 import helpers
@@ -35,6 +36,20 @@ def source(footage, tmp_path):
 def save_frames(pictures, directory, size=(48, 40), kind="png"):
     """Save frames under names whose order as text is another."""
     return helpers.save_frames(pictures, directory, size, f"shot-{{}}.{kind}", first=7)
+
+
+@pytest.fixture(scope="module")
+def whole_renders(footage, small_network, tmp_path_factory):
+    """A function from a kind and `FlowOptions` to a finished render: (source, output). Tests copy what they change."""
+
+    @cache
+    def finished(kind="png", flow=FlowOptions()):
+        folder = tmp_path_factory.mktemp("whole")
+        source = save_frames(footage, folder / "source", kind=kind)
+        render(source, folder / "out", small_network, flow)
+        return source, folder / "out"
+
+    return finished
 
 
 # --- In and out ------------------------------------------------------------------------------------
@@ -149,25 +164,23 @@ def test_each_frame_has_a_jitter_of_its_own(footage, tmp_path, small_network):
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 @pytest.mark.parametrize("gone", [(3, 4), (0, 1, 2, 3, 4), (2,)], ids=["the last two", "all", "one amid"])
-def test_a_resumed_run_ends_with_the_same_bytes(footage, tmp_path, small_network, kind, gone):
-    source, out = save_frames(footage, tmp_path / "source", kind=kind), tmp_path / "out"
-    render(source, out, small_network, BLEND)
-    whole = read_dreams(out)
+def test_a_resumed_run_ends_with_the_same_bytes(whole_renders, tmp_path, small_network, kind, gone):
+    source, whole = whole_renders(kind, BLEND)
+    out = shutil.copytree(whole, tmp_path / "out")
     for number in gone:
         (out / f"frame_{number:06d}.{kind}").unlink()
     reports = render(source, out, small_network, BLEND)
-    assert read_dreams(out) == whole
+    assert read_dreams(out) == read_dreams(whole)
     # What follows a lost frame has inherited from it, so it is dreamed again too.
     assert [report.number for report in reports] == list(range(gone[0], 5))
 
 
-def test_independent_frames_are_made_again_alone(source, tmp_path, small_network):
-    out = tmp_path / "out"
-    render(source, out, small_network, INDEPENDENT)
-    whole = read_dreams(out)
+def test_independent_frames_are_made_again_alone(whole_renders, tmp_path, small_network):
+    source, whole = whole_renders(flow=INDEPENDENT)
+    out = shutil.copytree(whole, tmp_path / "out")
     (out / "frame_000001.png").unlink()
     assert [report.number for report in render(source, out, small_network, INDEPENDENT)] == [1]
-    assert read_dreams(out) == whole
+    assert read_dreams(out) == read_dreams(whole)
 
 
 def test_a_run_that_breaks_off_leaves_whole_frames_and_goes_on(source, tmp_path, small_network):
@@ -376,23 +389,23 @@ def test_a_long_run_does_not_grow(footage, tmp_path, small_network):
         ("--maxHeight", {"divide": DivideOptions(max_height=30)}),
     ],
 )
-def test_another_render_is_refused_by_the_name_of_what_differs(source, tmp_path, small_network, option, changed):
-    render(source, tmp_path / "out", small_network)
-    before = read_dreams(tmp_path / "out")
+def test_another_render_is_refused_by_the_name_of_what_differs(whole_renders, small_network, option, changed):
+    source, out = whole_renders()
+    before = read_dreams(out)
     with pytest.raises(UsageError, match=rf"another render \({option} is [^;]*\)"):
-        open_small_render(source, tmp_path / "out", small_network, **changed)
-    assert read_dreams(tmp_path / "out") == before
+        open_small_render(source, out, small_network, **changed)
+    assert read_dreams(out) == before
 
 
-def test_all_that_differs_is_named(source, tmp_path, small_network, default_network, footage):
-    render(source, tmp_path / "out", small_network)
+def test_all_that_differs_is_named(whole_renders, tmp_path, small_network, default_network, footage):
+    source, out = whole_renders()
     with pytest.raises(UsageError, match="--jitter.*--seed"):
-        open_small_render(source, tmp_path / "out", small_network, seed=1, jitter=0)
+        open_small_render(source, out, small_network, seed=1, jitter=0)
     with pytest.raises(UsageError, match="network"):
-        open_small_render(source, tmp_path / "out", default_network, layers=("stem",))
+        open_small_render(source, out, default_network, layers=("stem",))
     other = save_frames(footage, tmp_path / "other")
     with pytest.raises(UsageError, match="--input is .*other, was .*source"):
-        open_small_render(other, tmp_path / "out", small_network)
+        open_small_render(other, out, small_network)
 
 
 def test_another_guide_is_another_render(source, tmp_path, small_network):
@@ -404,9 +417,9 @@ def test_another_guide_is_another_render(source, tmp_path, small_network):
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]"], ids=["gone", "empty", "cut off", "no settings"])
-def test_frames_of_unknown_origin_are_not_touched(source, tmp_path, small_network, content):
-    out = tmp_path / "out"
-    render(source, out, small_network)
+def test_frames_of_unknown_origin_are_not_touched(whole_renders, tmp_path, small_network, content):
+    source, whole = whole_renders()
+    out = shutil.copytree(whole, tmp_path / "out")
     before = read_dreams(out)
     (out / "render.json").unlink() if content is None else (out / "render.json").write_text(content)
     with pytest.raises(UsageError, match="--overwrite"):
