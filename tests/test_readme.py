@@ -20,7 +20,8 @@ def test_the_table_of_options_names_every_option_and_no_other():
 
 
 def test_the_readme_is_a_page():
-    assert len(README.split()) <= 1500
+    words = [word for word in README.split() if re.search(r"\w", word)]  # and not the bars of its tables
+    assert len(words) <= 1500
 
 
 @pytest.mark.parametrize("name", ["README.md", ".github/CONTRIBUTING.md", ".github/CHANGELOG.md"])
