@@ -151,18 +151,35 @@ def manifest_entries(options: Any) -> dict[str, object]:
 
 
 def words(options: Any) -> list[str]:
-    """The command line that says what differs from the defaults in an instance, and in those that it holds."""
-    given: dict[str, Any] = {}
-    found = []
+    """The shortest command line that gives an instance, with those that it holds."""
+    leaves = list(_leaves(options))
+    kept = {path for path, _, _ in leaves}
+    for path, _, _ in leaves:  # some defaults depend on other options, so try without each
+        if _keep(options, kept - {path}) == options:
+            kept.remove(path)
+    return [word for path, known, value in leaves if path in kept for word in known.words(value)]
+
+
+def _leaves(options: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Setting, Any]]:
+    """(path, `Setting`, value) of each option of an instance and of those that it holds."""
     for each in fields(options):
-        value = getattr(options, each.name)
+        here, value = (*path, each.name), getattr(options, each.name)
         if is_dataclass(value):
-            found += words(value)
-        # Some defaults depend on the fields before them.
-        elif _METADATA_KEY in each.metadata and value != getattr(type(options)(**given), each.name):
-            given[each.name] = value
-            found += each.metadata[_METADATA_KEY].words(value)
-    return found
+            yield from _leaves(value, here)
+        elif _METADATA_KEY in each.metadata:
+            yield here, each.metadata[_METADATA_KEY], value
+
+
+def _keep(options: Any, kept: set[tuple[str, ...]], path: tuple[str, ...] = ()) -> Any:
+    """An instance with the options at the paths ``kept``, and defaults for the others."""
+    values = {}
+    for each in fields(options):
+        here, value = (*path, each.name), getattr(options, each.name)
+        if is_dataclass(value):
+            values[each.name] = _keep(value, kept, here)
+        elif here in kept or _METADATA_KEY not in each.metadata:
+            values[each.name] = value
+    return type(options)(**values)
 
 
 def _plain(value: Any) -> object:

@@ -33,8 +33,7 @@ MAX_FRAME_PIXELS = 2**28  # a 16K panorama fits twice
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 END_MARKS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # of PNG and JPEG; cameras may add something after it
 END_SPAN = 4096  # bytes at the end in which to look for it
-Image.MAX_IMAGE_PIXELS = MAX_FRAME_PIXELS // 2  # Pillow refuses what has more than twice this
-_WARNINGS_LOCK = Lock()  # catch_warnings changes the whole process
+_OPEN_LOCK = Lock()  # to open a picture changes settings of the whole process for as long
 
 
 @dataclass(frozen=True)
@@ -98,9 +97,20 @@ def missing_numbers(paths: Iterable[str | Path]) -> list[int]:
 
 
 @contextmanager
+def _pixel_limit() -> Iterator[None]:
+    """Let Pillow refuse pictures of more than `MAX_FRAME_PIXELS`: twice its limit."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = MAX_FRAME_PIXELS // 2
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
 def _open_picture(path: str | Path) -> Iterator[Image.Image]:
     """Open a picture file. Whatever goes wrong with it in the block is a `UsageError` that names it."""
-    with _WARNINGS_LOCK, warnings.catch_warnings():
+    with _OPEN_LOCK, warnings.catch_warnings(), _pixel_limit():
         # Pillow warns of damage, which is an error here, and of sizes above half the limit, which are allowed.
         warnings.simplefilter("ignore")
         try:

@@ -9,7 +9,7 @@ from deepdream.errors import ModelError
 from deepdream.options import CUSTOM_LOOP
 
 if TYPE_CHECKING:
-    from deepdream.networks.network import Network
+    from deepdream.interface import Network
 
 
 def resolve_layers(network: "Network", names: Iterable[str], *, on_message: Callable[[str], object]) -> tuple[str, ...]:

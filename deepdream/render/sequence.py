@@ -131,7 +131,7 @@ def dream_frames(
     ``on_step`` is called with the frame's number and each step's report.
     """
     with render.journal, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        objective_of = _objectives(network, render)
+        objective_of = objectives_at(network, render.options.guide)
         saving: Future[FrameReport] | None = None  # of the frame before
         dream = None  # the frame before, if it was dreamed just now
         try:
@@ -232,11 +232,11 @@ def _jitter(render: Render, number: int) -> np.random.Generator:
     return np.random.default_rng([seed, 0 if render.options.flow.mode == FlowMode.STABLE else number])
 
 
-def _objectives(network: Network, render: Render) -> Callable[[str], Objective]:
+def objectives_at(network: Network, guide_path: str | None) -> Callable[[str], Objective]:
     """A function from a layer's name to the objective there."""
-    if render.options.guide is None:
+    if guide_path is None:
         return lambda layer: objectives.l2
-    guide = Image.fromarray(read_frame(render.options.guide)).resize(GUIDE_SIZE, Image.Resampling.LANCZOS)
+    guide = Image.fromarray(read_frame(guide_path)).resize(GUIDE_SIZE, Image.Resampling.LANCZOS)
     picture = ascent.to_network(guide, network)
     made: dict[str, Objective] = {}
 

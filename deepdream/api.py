@@ -1,0 +1,88 @@
+"""What a Python program uses in place of the command line. `deepdream` itself offers these names.
+
+Nothing prints here: messages for a user go to the logger ``deepdream`` as information, unless another function
+is given. Pictures and options mean the same as on the command line, and give the same bytes.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from deepdream import networks
+from deepdream.files.frames import open_frames
+from deepdream.files.note import dream_note
+from deepdream.geometry import octave_sizes
+from deepdream.interface import Network
+from deepdream.options import ENGINES, PRECISIONS, NetworkOptions, RenderOptions
+from deepdream.picture import ascent
+from deepdream.picture.ascent import StepReport
+from deepdream.render.sequence import FrameReport, dream_frames, objectives_at, open_render
+
+OnMessage = Callable[[str], object]
+_log = logging.getLogger("deepdream").info
+
+
+def load_network(
+    model_path: str | Path | None = None,
+    model_name: str | None = None,
+    *,
+    gpu: bool | None = None,
+    engine: str = ENGINES[0],
+    precision: str = PRECISIONS[0],
+    on_message: OnMessage = _log,
+) -> Network:
+    """A network to dream with; the arguments are those of `networks.load_network`, and so are the errors."""
+    return networks.load_network(
+        model_path, model_name, gpu=gpu, engine=engine, precision=precision, on_message=on_message
+    )
+
+
+def dream(
+    picture: np.ndarray,
+    network: Network,
+    options: RenderOptions = RenderOptions(),
+    on_step: Callable[[StepReport], object] | None = None,
+    on_message: OnMessage = _log,
+) -> np.ndarray:
+    """Dream one picture: RGB (h, w, 3) in 0..255 to uint8 of the same shape, as the first frame of a directory.
+
+    Of ``options`` count the dream (its first layer), the division and the guide. ``on_step`` gets a report of each
+    step. Raises `UsageError` for layers that the network has not, and for a picture too small for them.
+    """
+    layer = networks.resolve_layers(network, options.dream.layers, on_message=on_message)[0]
+    sizes = octave_sizes(picture.shape[0], picture.shape[1], options.dream.octaves, options.dream.octave_scale)
+    network.check_size(layer, sizes[-1])
+    objective = objectives_at(network, options.guide)(layer)
+    rng = np.random.default_rng([options.dream.seed, 0])
+    return ascent.dream(picture, network, layer, options.dream, options.divide, objective, rng, on_step)
+
+
+def dream_directory(
+    source: str | Path,
+    output: str | Path,
+    network: Network,
+    options: RenderOptions = RenderOptions(),
+    *,
+    overwrite: bool = False,
+    settings: bool = True,
+    on_frame: Callable[[FrameReport], object] = lambda report: None,
+    on_step: Callable[[int, StepReport], object] | None = None,
+    on_message: OnMessage = _log,
+) -> list[Path]:
+    """Dream the frames of a directory into another; gives the dreams' paths, in order.
+
+    Frames that an earlier call with these arguments made count as done. ``on_frame`` gets a report of each frame
+    that is saved, ``on_step`` the frame's number (from 0) and a report of each step. ``settings``: let the frames
+    carry the command that makes them. Raises `UsageError` before any work, `DreamError` where it fails later; what
+    is saved stays.
+    """
+    frames = open_frames(source, options.image_type, leave_out=[options.guide] if options.guide else ())
+    layers = networks.resolve_layers(network, options.dream.layers, on_message=on_message)
+    engine = NetworkOptions(precision=network.precision)
+    note = dream_note(source, network, engine, options) if settings else None
+    render = open_render(frames, output, network, layers, options, overwrite, note)
+    for report in dream_frames(render, network, on_step):
+        on_frame(report)
+    return [render.path(number) for number in range(len(frames.paths))]
