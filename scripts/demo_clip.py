@@ -1,19 +1,19 @@
-"""Render a short clip to try the program on: a dive into the Mandelbrot set, with sound.  Usage: demo_clip.py VIDEO"""
+"""Render a short clip to try the program on, a dive into the Mandelbrot set with sound.  Usage: demo_clip.py VIDEO"""
 
 import sys
 from pathlib import Path
 
 import ffmpeg
 
-# The project's own modules lie in the folder above this script's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is not installed
 
 from deepdream.video.ffmpeg import ffmpeg_binary  # noqa: E402
 
 SECONDS = 2
 
 
-def main(path):
+def main(path: str) -> None:
+    """Render the clip into ``path``, a video of any kind that holds H.264 and AAC."""
     source = "mandelbrot=rate=24:size=1440x810:start_x=-0.743643887:start_y=-0.131825904:maxiter=120"
     picture = ffmpeg.input(f"{source}:start_scale=0.035:end_scale=0.002:end_pts=60", f="lavfi", t=SECONDS)
     # Three times too large and then shrunk, for smooth edges.
