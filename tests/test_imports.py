@@ -13,6 +13,7 @@ TIERS = (
     ("geometry",),
     ("files",),
     ("memory",),
+    ("threads",),
     ("picture", "motion", "networks"),
     ("render", "video"),
     ("show", "api"),

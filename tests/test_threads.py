@@ -1,47 +1,175 @@
-"""The bytes of a dream do not depend on the number of threads."""
+"""How many threads compute: as many as other processes leave cores for, and the same bytes for any number."""
 
+import math
+import os
+import time
+
+import numba
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from helpers import run_python
 
-import dreamer
-from deepdream.picture.ascent import mean_magnitude
+from deepdream import threads
+from deepdream.memory import available
+from deepdream.options import DivideOptions, DreamOptions
+from deepdream.picture import ascent, objectives
+from deepdream.render.sequence import FrameReport
+from deepdream.show.progress import Screen
+from deepdream.threads import Cores, ThreadBalance, Use, choose, free_cores
 
 
 @pytest.fixture
-def set_threads():
-    """A function that sets the number of PyTorch's threads until the test ends."""
+def keep_threads():
     before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+    yield
+    threads.set_threads(before)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("size", [(1, 1), (97, 64), (271, 483)])
-def test_the_mean_magnitude_is_the_mean_whatever_the_threads(set_threads, size, layout):
-    gradient = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)[0]
-    found = []
-    for count in (1, 2, 3):
-        set_threads(count)
-        found.append(mean_magnitude(gradient).item())
-    assert found[0] == found[1] == found[2] == pytest.approx(gradient.double().abs().mean().item(), rel=1e-6)
+def use(time, own, *pairs):
+    return Use(time, own, tuple(Cores(*pair) for pair in pairs))
 
 
-OPTIONS = (["-flow", "1", "-d", "1"], ["-flow", "2", "-d", "3"], ["-flow", "2", "-it", "jpg"])
+def test_free_is_what_others_do_not_use():
+    before = use(10.0, 3.0, (4, 100.0))
+    assert free_cores(before, use(12.0, 7.0, (4, 104.0))) == 4  # all use is its own
+    assert free_cores(before, use(12.0, 7.0, (4, 107.0))) == 2.5
+    assert free_cores(before, use(12.0, 7.0, (4, 103.9))) == 4  # the clocks of the system are coarse
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-def test_renders_have_the_same_bytes_on_one_two_and_three_threads(
-    small_folder, footage, tmp_path, set_threads, options
-):
-    (tmp_path / "in").mkdir()
-    for number in range(3):  # large enough for PyTorch to divide its work among threads
-        picture = Image.fromarray(footage[number]).resize((264, 216))
-        picture.save(tmp_path / "in" / f"{number}.{'jpg' if 'jpg' in options else 'png'}", quality=95)
-    made = []
-    for threads in (1, 2, 3):
-        set_threads(threads)
-        command = ["-i", tmp_path / "in", "-o", tmp_path / f"{threads}", "-t", small_folder, "-l", "mixed", "-v", "0"]
-        assert dreamer.main([*map(str, command), "-oct", "2", "-itr", "3", *options, "-mw", "200", "-mh", "150"]) == 0
-        made.append([path.read_bytes() for path in sorted((tmp_path / f"{threads}").glob("frame_*"))])
-    assert len(made[0]) == 3 and made[0] == made[1] == made[2]
+def test_the_scarcest_cores_count():
+    """A container of 2 cores on a machine of 16, of which half a core is used by another process inside."""
+    assert free_cores(use(0.0, 0.0, (16, 0.0), (2, 0.0)), use(1.0, 1.0, (16, 9.0), (2, 1.5))) == 1.5
+
+
+def test_a_limit_that_came_between_two_looks_waits_for_the_next():
+    assert free_cores(use(0.0, 0.0, (2, 0.0)), use(1.0, 0.0, (2, 2.0), (1, 2.0))) == math.inf
+
+
+@pytest.mark.parametrize(
+    "now, free, wanted",
+    [
+        (2, 2.0, 2), (2, 1.6, 2), (2, 1.4, 1), (2, 0.1, 1), (2, -1.0, 1),  # at least one
+        (1, 1.0, 1), (1, 1.6, 1), (1, 1.8, 2), (1, 2.0, 2),  # between 1.5 and 1.75 it stays what it was
+        (16, 12.7, 13), (4, 12.7, 12), (12, 12.6, 12), (13, 12.6, 13),
+    ],
+)  # fmt: skip
+def test_the_number_follows_what_is_free(now, free, wanted):
+    assert choose(now, free) == wanted
+
+
+def test_use_that_sways_does_not_make_the_number_change_back_and_forth():
+    numbers = [2]
+    for free in (1.4, 1.6, 1.45, 1.7, 1.4, 1.74):
+        numbers.append(choose(numbers[-1], free))
+    assert numbers == [2, 1, 1, 1, 1, 1, 1]
+
+
+def numbers_of(limit, *others):
+    """The numbers of a balance on two cores that finds, second by second, that others use so many of them."""
+    used, balance, numbers = 0.0, ThreadBalance(limit, use(0.0, 0.0, (2, 0.0))), []
+    for second, each in enumerate(others, 1):
+        used += 0.5 + each
+        balance.follow(use(second, 0.5 * second, (2, used)))
+        numbers.append(balance.threads)
+    return numbers
+
+
+def test_two_renders_on_two_cores_take_one_each_and_the_last_takes_both():
+    assert numbers_of(2, 0.9, 1.0, 1.0, 0.6, 0.1, 0.0) == [1, 1, 1, 1, 2, 2]
+
+
+def test_the_limit_holds():
+    assert numbers_of(1, 0.0, 0.0) == [1, 1]
+
+
+def test_it_looks_no_more_often_than_the_system_counts(monkeypatch):
+    looks = []
+    monkeypatch.setattr(threads, "read_use", lambda: looks.append(1) or use(time.monotonic(), 0.0, (2, 0.0)))
+    balance = ThreadBalance(2, threads.read_use())
+    for _ in range(50):
+        balance.update()
+    assert len(looks) == 2  # the one that it starts with, and the one that the first frame waits for
+
+
+def group(folder, version, quota, used):
+    folder.mkdir(parents=True, exist_ok=True)
+    if version == 2:
+        limit = "max" if quota is None else f"{quota * 100_000:.0f}"
+        (folder / "cpu.max").write_text(f"{limit} 100000\n")
+        (folder / "cpu.stat").write_text(f"usage_usec {used * 1_000_000:.0f}\nuser_usec 5\nsystem_usec 6\n")
+    else:
+        (folder / "cpu.cfs_quota_us").write_text("-1\n" if quota is None else f"{quota * 100_000:.0f}\n")
+        (folder / "cpu.cfs_period_us").write_text("100000\n")
+
+
+@pytest.mark.parametrize(
+    "version, line, place",
+    [
+        (2, "0::/user/job\n", "user/job"),
+        (2, "0::/user/job\n", "user"),  # the limit of a group holds for those inside of it
+        (2, "0::/\n", ""),  # a container sees its own group as the root
+        (1, "3:memory:/job\n4:cpu,cpuacct:/docker/abc\n", "docker/abc"),
+        (1, "4:cpu:/docker/abc\n5:cpuacct:/docker/abc\n", ""),
+    ],
+)
+def test_a_containers_quota_counts(tmp_path, monkeypatch, version, line, place):
+    monkeypatch.setattr(available, "CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(available, "PROCESS_GROUPS", tmp_path / "cgroup")
+    (tmp_path / "cgroup").write_text(line)
+    folder = tmp_path / place if version == 2 else tmp_path / "cpu" / place
+    group(folder, version, 1.5, 42.0)
+    if version == 1:
+        (tmp_path / "cpuacct" / place).mkdir(parents=True)
+        (tmp_path / "cpuacct" / place / "cpuacct.usage").write_text("42000000000\n")
+    machine, quota = threads.read_use().shared
+    assert quota == Cores(1.5, 42.0) and machine.count >= 1
+    group(folder, version, None, 42.0)
+    assert len(threads.read_use().shared) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="NOT TESTED: this system has no affinity masks here")
+def test_the_affinity_mask_counts():
+    code = (
+        "import os; from deepdream.threads import read_use; before = read_use().shared[0].count;"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(before, read_use().shared[0].count)"
+    )
+    assert run_python("-c", code).stdout.split()[1] == "1"
+
+
+def test_what_a_child_uses_is_its_own():
+    """Of a child that lives, and of one that has ended."""
+    resource = pytest.importorskip("resource")
+    before = threads.read_use().own, resource.getrusage(resource.RUSAGE_CHILDREN)
+    run_python("-c", "sum(range(10 ** 7))")
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = ended.ru_utime + ended.ru_stime - before[1].ru_utime - before[1].ru_stime
+    assert threads.read_use().own - before[0] > used - 0.02 > 0.05  # it counts in hundredths
+
+
+def test_pytorch_and_numba_compute_on_as_many(small_network, keep_threads):
+    small_network.activations(torch.zeros(3, 40, 48), "pool1")  # starts Numba's threads
+    for count in (2, 1):
+        threads.set_threads(count)
+        assert torch.get_num_threads() == count
+        assert numba.get_num_threads() == min(count, numba.config.NUMBA_NUM_THREADS)
+
+
+@pytest.mark.parametrize("fixture, layer", [("default_network", "block_5/output"), ("small_network", "mixed")])
+def test_a_dream_does_not_depend_on_the_number_of_threads(request, photograph, keep_threads, fixture, layer):
+    """Nor does it where the number changes between two dreams of one network."""
+    network, dreams = request.getfixturevalue(fixture), []
+    for count in (1, 2, 3, 1):
+        threads.set_threads(count)
+        picture, rng = photograph("coffee.png", (120, 160)), np.random.default_rng(0)
+        options = DreamOptions(octaves=2, iterations=2)
+        dreams.append(ascent.dream(picture, network, layer, options, DivideOptions(), objectives.l2, rng))
+    assert all(np.array_equal(dream, dreams[0]) for dream in dreams[1:])
+
+
+def test_a_change_is_told_at_level_2(tmp_path, capsys):
+    with Screen(2).dream(1, 4, tmp_path / "preview.jpg") as progress:
+        for number, count in enumerate((2, 2, 1, 1)):
+            progress.on_frame(FrameReport(number, tmp_path / "frame.png", "mixed", 1.0, threads=count))
+    told = [line for line in capsys.readouterr().err.splitlines() if "thread" in line]
+    assert told == ["frame 1/4: on 2 threads", "frame 3/4: on 1 thread"]

@@ -46,18 +46,27 @@ def _address_space_headroom() -> float:
 
 def _cgroup_headroom() -> Iterator[float]:
     """How many bytes each control group of this process (a container is one) leaves; psutil does not look there."""
+    for group, version in control_groups("memory"):
+        yield _group_headroom(group, version)
+
+
+def control_groups(controller: str) -> Iterator[tuple[Path, int]]:
+    """The directories in which control groups of this process may have the files of a controller.
+
+    Each with the version of the interface, from the innermost group outwards.
+    """
     try:
         lines = os.fsdecode(PROCESS_GROUPS.read_bytes()).splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        root = CONTROL_GROUPS / "memory" if controllers else CONTROL_GROUPS
+        root = CONTROL_GROUPS / controller if controllers else CONTROL_GROUPS
         # Inside a container the path may be the host's while the container's own group is what is mounted.
         for group in (PurePosixPath(path), *PurePosixPath(path).parents):
-            yield _group_headroom(root / group.relative_to("/"), 1 if controllers else 2)
+            yield root / group.relative_to("/"), 1 if controllers else 2
 
 
 def _group_headroom(group: Path, version: int) -> float:

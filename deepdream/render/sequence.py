@@ -26,6 +26,7 @@ from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
 from deepdream.picture import ascent, objectives
 from deepdream.render.journal import Journal, file_sum
 from deepdream.settings import manifest_entries
+from deepdream.threads import adapt_threads
 
 GUIDE_SIZE = (224, 224)
 
@@ -61,7 +62,7 @@ class Render:
 class FrameReport:
     """A frame that was dreamed and saved: its number (from 0), and how long it took.
 
-    ``is_cut``: a new scene was found to start here (only ``-flow 2`` looks for one).
+    ``is_cut``: a new scene was found to start here (only ``-flow 2`` looks for one). ``threads``: how many computed it.
     """
 
     number: int
@@ -69,6 +70,7 @@ class FrameReport:
     layer: str
     seconds: float
     is_cut: bool = False
+    threads: int = 1
 
 
 def open_render(
@@ -137,6 +139,7 @@ def dream_frames(
         try:
             for frame in _read_frames(render, reader, look_ahead=network.device.type != "cpu"):
                 started = time.monotonic()
+                threads = adapt_threads()
                 layer = render.layers[frame.number % len(render.layers)]
                 inherited, is_cut = _inherit(render, frame, dream)
                 picture = ascent.dream(
@@ -152,7 +155,7 @@ def dream_frames(
                 picture = inherited.stabilise(picture)
                 if saving:
                     yield saving.result()
-                saving = writer.submit(_save, render, frame, picture, layer, started, is_cut)
+                saving = writer.submit(_save, render, frame, picture, layer, started, is_cut, threads)
                 if render.frames.image_type == "png":
                     dream = picture
                 else:
@@ -217,13 +220,19 @@ def _inherit(render: Render, frame: _SourceFrame, dream: np.ndarray | None) -> t
 
 
 def _save(
-    render: Render, frame: _SourceFrame, picture: np.ndarray, layer: str, started: float, is_cut: bool
+    render: Render,
+    frame: _SourceFrame,
+    picture: np.ndarray,
+    layer: str,
+    started: float,
+    is_cut: bool,
+    threads: int,
 ) -> FrameReport:
     """Save and record a frame."""
     path = render.path(frame.number)
     write_frame(path, picture, render.frames.image_type, render.note)
     render.journal.record(frame.number, path, frame.file_sum)
-    return FrameReport(frame.number, path, layer, time.monotonic() - started, is_cut)
+    return FrameReport(frame.number, path, layer, time.monotonic() - started, is_cut, threads)
 
 
 def _jitter(render: Render, number: int) -> np.random.Generator:

@@ -141,6 +141,7 @@ class DreamProgress:
         self._progress = progress
         self._count = count
         self._live = live
+        self._threads: int | None = None
 
     def on_step(self, number: int, report: "StepReport") -> None:
         """A step of frame ``number`` (from 0) is done."""
@@ -161,6 +162,9 @@ class DreamProgress:
         frame = f"frame {report.number + 1}/{self._count}"
         if report.is_cut:
             self._screen.detail(f"{frame}: scene cut, nothing inherited")
+        if report.threads != self._threads:
+            self._threads = report.threads
+            self._screen.detail(f"{frame}: on {report.threads} thread{'s' if report.threads > 1 else ''}")
         self._screen.detail(f"{frame}: {report.layer}, {report.seconds:.1f} s, {report.path}")
 
 
