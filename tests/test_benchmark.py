@@ -28,7 +28,7 @@ INCEPTION = {  # Szegedy et al. 2014, table 1: 1x1, 3x3 reduce, 3x3, 5x5 reduce,
     "4b": (160, 112, 224, 24, 64, 64), "4c": (128, 128, 256, 24, 64, 64), "4d": (112, 144, 288, 32, 64, 64),
     "4e": (256, 160, 320, 32, 128, 128), "5a": (256, 160, 320, 32, 128, 128), "5b": (384, 192, 384, 48, 128, 128),
 }  # fmt: skip
-# Enough of pycaffe for the benchmark, on our own engine, so that what it times is what it should be.
+# The part of pycaffe that the benchmark uses, on this project's own engine, so that its results are known.
 PYCAFFE = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -144,7 +144,7 @@ def test_a_peer_that_does_not_load_says_why(tmp_path):
 
 
 def test_the_work_of_a_step_is_that_of_its_convolutions(googlenet_model):
-    """GoogLeNet to inception_4c/output at 480x270: the sum over its convolutions by hand, there and back."""
+    """GoogLeNet to inception_4c/output at 480x270: the sum over its convolutions by hand, forward and backward."""
     forward = 240 * 135 * 64 * 3 * 7 * 7 + 120 * 67 * (64 * 64 + 192 * 64 * 3 * 3)
     channels = 192
     for name in ("3a", "3b", "4a", "4b", "4c"):

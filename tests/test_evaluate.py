@@ -136,7 +136,7 @@ def test_a_border_in_a_dull_band_is_judged_by_the_band():
 
 
 def pooled(step, seeds):
-    """The jumps of frames of noise, higher by ``step`` right of the border, averaged as `measure` does."""
+    """The jumps of frames of noise, higher by ``step`` right of the border, averaged as `measure_render` does."""
     right = (np.arange(320) >= 160)[:, None] * step
     return np.mean([measures.border_jumps(noise(seed) + right, BLACK, TILES) for seed in seeds], 0)
 

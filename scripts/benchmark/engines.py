@@ -26,7 +26,7 @@ OTHER_NUMBERS = (OURS_BFLOAT16, ALONE)  # what these compute is not the same, or
 
 
 class Engine:
-    """What takes steps on demand: ``step()``, which is the subclass's or given."""
+    """Takes steps on demand, by ``step()``: the subclass's, or the given function."""
 
     def __init__(self, name: str, step: Callable | None = None):
         self.name = name
@@ -66,7 +66,7 @@ class Ours(Engine):
 
 
 class PlainTorch(Engine):
-    """A model in PyTorch's own functions, one a layer, as anyone would write it down: the yardstick.
+    """A model in PyTorch's own functions, one a layer, as anyone would write it down: the baseline.
 
     With ``relu6`` the four layers by which a model says min(max(x, 0), 6) in Caffe's types are one.
     """

@@ -67,13 +67,13 @@ class NeuralDream:
         self._image = torch.nn.Parameter(torch.from_numpy(picture)[None])
 
     def step(self):
-        """What neural-dream does for a step: it runs the whole net, and the gradient from the layer back."""
+        """What neural-dream does for a step: it runs the whole net forward, and backward from the layer."""
         self._image.grad = None
         self._net(self._image)
         (-self._loss.loss).backward()
 
     def result(self):
-        """(activations, gradient): it descends the negative loss, so the gradient's sign is turned."""
+        """(activations, gradient): it descends the negative loss, so the gradient's sign is flipped."""
         seen = []
         hook = getattr(self._net, self._name).register_forward_hook(lambda module, given, top: seen.append(top))
         self._net(self._image)
@@ -81,8 +81,8 @@ class NeuralDream:
         return seen[0][0].detach().numpy(), -self._image.grad[0].numpy()
 
 
-def obey(peer, asked):
-    """Do what one line asks for; the answer."""
+def answer(peer, asked):
+    """Do what one line asks for; returns the answer."""
     if "open" in asked:
         picture, layer = asked["open"]
         return peer.open(np.load(picture, allow_pickle=False), layer)
@@ -98,13 +98,13 @@ def obey(peer, asked):
 
 
 def main(name, *arguments):
-    """Load the peer, then obey until the input ends."""
+    """Load the peer, then answer until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what peers print must not mix with the answers
     peer = {"caffe": Caffe, "neural-dream": NeuralDream}[name](*arguments)
     print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(obey(peer, json.loads(line))), file=answers, flush=True)
+        print(json.dumps(answer(peer, json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":

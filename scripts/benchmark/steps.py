@@ -28,7 +28,7 @@ SGEMM_SIDE = 2048
 WINDOW = (256, 256, 128)  # channels in and out, and height and width, of the convolution that shows the peak
 WARM_UP = 3, 2.0  # steps that are not counted, and the seconds after which fewer do
 TURN = 5, 0.4  # steps of a turn at the most, and the seconds that it may last where there is more than one
-PAUSE = 0.1  # seconds before a turn: the threads of the one before, in another process, may still wait busily
+PAUSE = 0.1  # seconds before a turn: the threads of the one before, in another process, may still spin
 MIN_ROUNDS, LONG_RACE = 3, 8.0  # after so many seconds only the least number of rounds is made
 SAME_ACTIVATIONS, SAME_GRADIENT = 1e-3, 5e-2  # relative errors; ties under a maximum part gradients by some percent
 # The test nets name the layers before the inception modules shorter than the model zoo's GoogLeNet does.
@@ -75,7 +75,7 @@ def open_engines(
     if any(layer.type == "ReLU6" for layer in relu6.layers):
         found.insert(-1, relu6)
     work_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    # Else Caffe sees no use in the picture's gradient.
+    # Otherwise Caffe skips the picture's gradient.
     (work_dir / "net.prototxt").write_text(f"force_backward: true\n{Path(prototxt).read_text()}")
     try:
         found.append(Peer(engines.CAFFE, sys.executable, work_dir, "net.prototxt", str(Path(caffemodel).resolve())))
@@ -83,7 +83,7 @@ def open_engines(
         tell(f"{error}; it is left out")
     if peer_python and name == "googlenet":
         torch.save(state_dict(model), work_dir / "bvlc_googlenet.pth")
-        # neural-dream tells nets by the path, in which a temporary folder's name could say anything.
+        # neural-dream recognises nets by words in the path, so it gets a relative one.
         found.append(Peer(engines.NEURAL_DREAM, peer_python, work_dir, "bvlc_googlenet.pth"))
     for engine in found:
         if isinstance(engine, Peer):
