@@ -8,7 +8,6 @@ Frames do not depend on the number of threads.
 """
 
 import math
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,24 +150,11 @@ _balance = ThreadBalance(torch.get_num_threads(), read_use())  # OMP_NUM_THREADS
 
 
 def adapt_threads() -> int:
-    """Set the threads of PyTorch and Numba to what `ThreadBalance` says; returns their number.
+    """Let PyTorch, and the compiled loops with it, compute on as many threads as `ThreadBalance` says; their number.
 
     OpenCV computes on one thread in any case.
     """
     threads = _balance.update()
     if threads != torch.get_num_threads():
-        set_threads(threads)
+        torch.set_num_threads(threads)
     return threads
-
-
-def set_threads(count: int) -> None:
-    """Let PyTorch and Numba compute on ``count`` threads."""
-    numba = sys.modules.get("numba")
-    if numba:
-        try:
-            numba.threading_layer()
-        except ValueError:  # its threads have not started; they take PyTorch's number when they do
-            pass
-        else:
-            numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-    torch.set_num_threads(count)

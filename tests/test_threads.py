@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -23,7 +24,7 @@ from deepdream.threads import Cores, ThreadBalance, Use, choose, free_cores
 def keep_threads():
     before = torch.get_num_threads()
     yield
-    threads.set_threads(before)
+    torch.set_num_threads(before)
 
 
 def use(time, own, *pairs):
@@ -147,12 +148,18 @@ def test_what_a_child_uses_is_its_own():
     assert threads.read_use().own - before[0] > used - 0.02 > 0.05  # it counts in hundredths
 
 
-def test_pytorch_and_numba_compute_on_as_many(small_network, keep_threads):
-    small_network.activations(torch.zeros(3, 40, 48), "pool1")  # starts Numba's threads
-    for count in (2, 1):
-        threads.set_threads(count)
-        assert torch.get_num_threads() == count
-        assert numba.get_num_threads() == min(count, numba.config.NUMBA_NUM_THREADS)
+def test_the_compiled_loops_take_as_many_as_pytorch(small_network, keep_threads):
+    """In a thread of its own, too: the number is a thread's."""
+
+    def numbers_at(count):
+        torch.set_num_threads(count)
+        small_network.activations(torch.zeros(3, 40, 48), "pool1")
+        return torch.get_num_threads(), numba.get_num_threads()
+
+    with ThreadPoolExecutor(1) as pool:
+        for count in (2, 1):
+            wanted = count, min(count, numba.config.NUMBA_NUM_THREADS)
+            assert numbers_at(count) == pool.submit(numbers_at, count).result() == wanted
 
 
 @pytest.mark.parametrize("fixture, layer", [("default_network", "block_5/output"), ("small_network", "mixed")])
@@ -160,7 +167,7 @@ def test_a_dream_does_not_depend_on_the_number_of_threads(request, photograph, k
     """Nor does it where the number changes between two dreams of one network."""
     network, dreams = request.getfixturevalue(fixture), []
     for count in (1, 2, 3, 1):
-        threads.set_threads(count)
+        torch.set_num_threads(count)
         picture, rng = photograph("coffee.png", (120, 160)), np.random.default_rng(0)
         options = DreamOptions(octaves=2, iterations=2)
         dreams.append(ascent.dream(picture, network, layer, options, DivideOptions(), objectives.l2, rng))

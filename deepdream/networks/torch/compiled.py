@@ -133,7 +133,7 @@ def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype) -> Tensor:
 def _run(loop: Callable[..., None], *arguments: Any) -> None:
     """Call a loop with the memory of tensors (1, c, h, w) as arrays (h, w, c); other arguments stay as they are."""
     if arguments[0].device.type != "meta":
-        loops.start_threads()
+        loops.use_pytorchs_threads()
         loop(*map(_memory, arguments))
 
 

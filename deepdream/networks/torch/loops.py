@@ -22,16 +22,22 @@ _ROWS = 8  # that a core takes at a time of what lies in its cache meanwhile
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-@cache
-def start_threads() -> None:
-    """Start Numba's threads, no more than PyTorch's, with which it shares OpenMP where it can.
+def use_pytorchs_threads() -> None:
+    """Let the loops run on as many threads as PyTorch computes with in this thread."""
+    numba.set_num_threads(min(torch.get_num_threads(), _start_threads()))
 
-    Left to itself, Numba would take one for every processor, and tell OpenMP, PyTorch's too, to do so.
+
+@cache
+def _start_threads() -> int:
+    """Start Numba's threads, which are PyTorch's too where both share OpenMP; how many there can be.
+
+    Numba takes one for every processor, and tells OpenMP, so PyTorch's number has to be set again.
     """
     threads = torch.get_num_threads()
     config.THREADING_LAYER_PRIORITY = ["omp", "workqueue", "tbb"]  # type: ignore[attr-defined]  # set at run time
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
+    count = numba.get_num_threads()
     torch.set_num_threads(threads)
+    return count
 
 
 class CompileNotice(event.Listener):
