@@ -18,7 +18,9 @@ from deepdream.networks.torch.loops import Pair
 
 ONEDNN_TYPES = (torch.float32, torch.bfloat16)
 MAX_SIZE_RATIO = 1.1  # pictures whose numbers of pixels differ by no more share a layout of the weights
-MAX_PICTURE_CHANNELS = 4  # up to so many input channels, the derivative is faster as a sub-pixel convolution
+# Up to so many input channels the derivative is faster as a sub-pixel convolution: of a 7x7 window of stride 2 from
+# three channels it takes a third of the time, from eight of a 3x3 window up to twice as long.
+MAX_PICTURE_CHANNELS = 4
 CHANNELS_LAST = torch.channels_last
 
 
