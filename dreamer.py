@@ -24,9 +24,6 @@ from deepdream.options import (
     IMAGE_TYPES,
     SETTINGS,
     Arguments,
-    DivideOptions,
-    DreamOptions,
-    FlowOptions,
     NetworkOptions,
     RenderOptions,
     RunOptions,
@@ -80,15 +77,10 @@ def parse(words: Sequence[str]) -> Arguments:
     """A command line, checked option by option. Raises `UsageError`."""
     values = vars(build_parser().parse_args(_join_names(words)))
     run = options_from(RunOptions, values)
-    parts = {
-        "dream": options_from(DreamOptions, values),
-        "flow": options_from(FlowOptions, values),
-        "divide": options_from(DivideOptions, values),
-    }
     return Arguments(
         run,
         options_from(NetworkOptions, values),
-        options_from(RenderOptions, values, **parts, image_type=run.image_type),
+        options_from(RenderOptions, values, image_type=run.image_type),
         options_from(VideoOptions, values),
         tuple(setting.name for setting in SETTINGS if values[setting.destination] is not None),
     )
@@ -97,7 +89,7 @@ def parse(words: Sequence[str]) -> Arguments:
 def _join_names(words: Sequence[str]) -> list[str]:
     """``-i -clip.mov`` as ``--input=-clip.mov``: a name that starts with a dash is still a name."""
     long_names = {name: setting.name for setting in SETTINGS if setting.takes_text for name in setting.names}
-    known = {name for setting in SETTINGS for name in setting.names}
+    known = {name for setting in SETTINGS for name in setting.names} | {"-h", "--help", "--version"}
     joined: list[str] = []
     for word in words:
         long_name = long_names.get(joined[-1]) if joined else None
@@ -235,7 +227,8 @@ def run_dream(
     count, todo = len(frames.paths), len(render.todo)
     if 0 < todo < count:
         screen.tell(f"going on: {count - todo} of {count} frames are there")
-    if not note and todo < count and read_note(render.path((set(range(count)) - set(render.todo)).pop())):
+    whole = sorted(set(range(count)).difference(render.todo))
+    if not note and whole and read_note(render.path(whole[0])):
         screen.tell("frames that are there carry their settings; --overwrite makes them anew")
     dreamed = network, layers, render.size, options
     warning = memory.warning(*dreamed) if todo else None
@@ -303,19 +296,20 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
 
 def _load_network(arguments: Arguments, screen: Screen) -> "tuple[Network, tuple[str, ...]]":
     """The network, and its layers that ``--layers`` means."""
-    from deepdream.networks import load_network, resolve_layers
+    from deepdream.networks import resolve_layers
 
-    known = arguments.network
-    gpu = None if known.gpu is None else bool(known.gpu)
-    network = load_network(
-        known.model_path,
-        known.model_name,
-        gpu=gpu,
-        engine=known.engine,
-        precision=known.precision,
-        on_message=screen.tell,
-    )
+    network = _load(arguments.network, screen)
     return network, resolve_layers(network, arguments.render.dream.layers, on_message=screen.tell)
+
+
+def _load(options: NetworkOptions, screen: Screen) -> "Network":
+    from deepdream.networks import load_network
+
+    gpu = None if options.gpu is None else bool(options.gpu)
+    engine, precision = options.engine, options.precision
+    return load_network(
+        options.model_path, options.model_name, gpu=gpu, engine=engine, precision=precision, on_message=screen.tell
+    )
 
 
 def show_settings(path: Path) -> None:
@@ -332,10 +326,7 @@ def show_settings(path: Path) -> None:
 
 def list_layers(arguments: Arguments, screen: Screen) -> None:
     """Print the layers of the network, each with the shape of what it puts out at its own input size."""
-    from deepdream.networks import load_network
-
-    known = arguments.network
-    network = load_network(known.model_path, known.model_name, gpu=False, engine=known.engine, on_message=screen.tell)
+    network = _load(replace(arguments.network, gpu=0), screen)
     with suppress(BrokenPipeError):  # the reader wanted no more
         for name, shape in network.layer_shapes():
             print(f"{name:40} {shape}")

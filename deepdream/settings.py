@@ -66,6 +66,12 @@ class Setting:
             notes.append(f"default: {self.default_text}")
         return f"{self.about} ({'; '.join(notes)})" if notes else self.about
 
+    def convert(self, value: Any) -> Any:
+        """A parsed value as the field holds it."""
+        if isinstance(self.default, Enum):
+            return type(self.default)(value)
+        return tuple(value) if isinstance(value, list) else value
+
     def words(self, value: Any) -> list[str]:
         """A value as on the command line; of a path the file's name alone."""
         if "action" in self.argument:
@@ -133,15 +139,20 @@ def check(options: Any) -> None:
 
 
 def options_from(kind: Callable[..., T], values: Mapping[str, Any], **more: Any) -> T:
-    """An option class from parsed values by their destinations; None keeps the default. ``more``: its other fields."""
-    given = {}
-    for name, known in settings_of(kind):
-        value = values[known.destination]
-        if isinstance(known.default, Enum) and value is not None:
-            value = type(known.default)(value)
-        if value is not None:
-            given[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**given, **more)
+    """An option class, with those that it holds, from parsed values by their destinations; None keeps the default.
+
+    ``more``: its fields that are no options.
+    """
+    given = more
+    for each in fields(kind):  # type: ignore[arg-type]  # an option class is a dataclass
+        if is_dataclass(each.default):
+            given[each.name] = options_from(type(each.default), values)
+        elif _METADATA_KEY in each.metadata:
+            known = each.metadata[_METADATA_KEY]
+            value = values[known.destination]
+            if value is not None:
+                given[each.name] = known.convert(value)
+    return kind(**given)
 
 
 def manifest_entries(options: Any) -> dict[str, object]:

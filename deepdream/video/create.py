@@ -232,8 +232,8 @@ def _create_graph(plan: _Plan, target: str, comment: str, note: str | None = Non
     options |= {"color_range": "tv", **tags, "map_chapters": -1, **muxer_options}
     if note:
         options["metadata:g"] = f"{NOTE_KEY}={note}"  # "g": global, as "metadata" alone is
-        if muxer == "mov":  # which has no such field of its own
-            options["movflags"] += "+use_metadata_tags"
+    if note and muxer == "mov":  # which has no such field of its own
+        options["movflags"] = f"{muxer_options['movflags']}+use_metadata_tags"
     if plan.sound is None:
         return pictures["0"].output(target, **options)
     sound = ffmpeg.input(file_url(plan.sound.path), format=plan.sound.demuxer, protocol_whitelist="file,pipe")
