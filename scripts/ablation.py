@@ -24,7 +24,7 @@ from deepdream.networks import load_network  # noqa: E402
 from deepdream.networks.torch import compiled, conv2d  # noqa: E402
 from deepdream.networks.torch import network as torch_network  # noqa: E402
 from deepdream.picture import objectives  # noqa: E402
-from tests import caffe_nets  # noqa: E402
+from tests import architectures, nets  # noqa: E402
 
 PARTS = {
     "fusion": (torch_network, "fuse", lambda steps, target: steps),
@@ -56,7 +56,7 @@ def measure(folder: Path | None, layer: str, size: tuple[int, int], precision: s
     networks = {
         name: load_network(folder, gpu=False, precision=precision, on_message=lambda line: None) for name in variants
     }
-    picture = caffe_nets.picture(size)
+    picture = nets.picture(size)
     times: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 2):
         for name, parts in variants.items():
@@ -78,7 +78,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, layers in LAYERS.items():
-            model = None if name == "default" else caffe_nets.save(Path(folder, name), caffe_nets.googlenet((224, 224)))
+            model = None if name == "default" else nets.save(Path(folder, name), architectures.googlenet((224, 224)))
             for layer in layers:
                 found = measure(model, layer, tuple(reversed(given.size)), given.precision, given.rounds)
                 rows.append({"network": name, "layer": layer, **found})

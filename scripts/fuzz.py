@@ -62,11 +62,12 @@ def make_case(number: int, pairs: list[tuple[str, bytes]]) -> tuple[bytes, bytes
 
 def sound_models() -> list[tuple[str, bytes]]:
     """(prototxt, caffemodel) pairs to start from: a small net in the three layouts, and the default network."""
-    from nets import SMALL, SMALL_2013, SMALL_SIZE, caffemodel, layout_2014, random_blobs
+    from caffe_format import SMALL_2013, caffemodel, layout_2014
+    from nets import SMALL, random_blobs
 
     from deepdream.networks.default import default_model_files
 
-    blobs = random_blobs(SMALL, SMALL_SIZE)
+    blobs = random_blobs(SMALL)
     layouts = {SMALL: "today", layout_2014(SMALL): "2014", SMALL_2013: "2013"}
     prototxt, weights = default_model_files()
     small = [(text, caffemodel(blobs, layout)) for text, layout in layouts.items()]

@@ -17,7 +17,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from clips import real_clip  # noqa: E402
 from helpers import ROOT, ZOO, moving_ramps, run_python, save_frames  # noqa: E402
-from nets import SMALL, SMALL_SIZE, random_blobs, write_model  # noqa: E402
+from nets import SMALL, random_blobs, write_model  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import dreamer  # noqa: E402
@@ -42,7 +42,7 @@ def default_network(tmp_path_factory):
 def small_folder(tmp_path_factory):
     """The folder of a small Caffe model with random weights."""
     folder = tmp_path_factory.mktemp("small")
-    write_model(folder, SMALL, random_blobs(SMALL, SMALL_SIZE))
+    write_model(folder, SMALL, random_blobs(SMALL))
     return folder
 
 
@@ -58,7 +58,7 @@ def googlenet_prototxt():
 
 @pytest.fixture(scope="session")
 def googlenet_blobs(googlenet_prototxt):
-    return random_blobs(googlenet_prototxt, (224, 224))
+    return random_blobs(googlenet_prototxt)
 
 
 @pytest.fixture(scope="session")

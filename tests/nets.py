@@ -1,14 +1,17 @@
-"""Caffe nets to test with: a small one in each of the three layouts, and any prototxt filled with random weights.
+"""Caffe nets to test with, filled with random weights that keep their activations alive, and pictures for them."""
 
-The caffemodels are written byte by byte, with the field numbers of Caffe's own caffe.proto: a wrong number in
-the project's would show.
-"""
-
-import re
+import math
+from pathlib import Path
 
 import numpy as np
+import torch
+from google.protobuf import text_format
 
-from deepdream.networks.caffemodel import parse_prototxt
+from deepdream.networks.caffemodel import DATA_TYPES, Layer, parse_prototxt, pb, write_caffemodel
+from deepdream.networks.caffemodel.prototxt import find_inputs
+from deepdream.networks.torch.layers import LAYER_TYPES, Weights
+
+MEAN_DEVIATION = 70.0  # of a picture's values
 
 SMALL_SIZE = (40, 48)
 SMALL = """
@@ -32,126 +35,110 @@ layer { name: "narrow" type: "Convolution" bottom: "mixed" top: "narrow"
 layer { name: "classes" type: "InnerProduct" bottom: "narrow" top: "classes" inner_product_param { num_output: 7 } }
 layer { name: "prob" type: "Softmax" bottom: "classes" top: "prob" }
 """
-SMALL_2013 = """
-name: "small"
-input: "data"
-input_dim: 1 input_dim: 3 input_dim: 40 input_dim: 48
-layers { layer { name: "conv1" type: "conv" num_output: 6 kernelsize: 5 stride: 2 } bottom: "data" top: "conv1" }
-layers { layer { name: "relu1" type: "relu" } bottom: "conv1" top: "conv1" }
-layers { layer { name: "pool1" type: "pool" pool: MAX kernelsize: 3 stride: 2 } bottom: "conv1" top: "pool1" }
-layers { layer { name: "norm1" type: "lrn" local_size: 5 alpha: 0.1 beta: 0.75 } bottom: "pool1" top: "norm1" }
-layers { layer { name: "left" type: "conv" num_output: 4 kernelsize: 1 } bottom: "norm1" top: "left" }
-layers { layer { name: "right" type: "conv" num_output: 4 kernelsize: 3 pad: 1 group: 2 } bottom: "norm1" top: "right" }
-layers { layer { name: "mixed" type: "concat" } bottom: "left" bottom: "right" top: "mixed" }
-layers { layer { name: "relu2" type: "relu" } bottom: "mixed" top: "mixed" }
-layers { layer { name: "narrow" type: "conv" num_output: 5 kernelsize: 4 } bottom: "mixed" top: "narrow" }
-layers { layer { name: "classes" type: "innerproduct" num_output: 7 } bottom: "narrow" top: "classes" }
-layers { layer { name: "prob" type: "softmax" } bottom: "classes" top: "prob" }
-"""
-
-_TYPES_2014 = {
-    "Concat": "CONCAT", "Convolution": "CONVOLUTION", "Dropout": "DROPOUT", "InnerProduct": "INNER_PRODUCT",
-    "LRN": "LRN", "Pooling": "POOLING", "ReLU": "RELU", "Softmax": "SOFTMAX",
-}  # fmt: skip
-_TYPES_2014_LAYER = re.compile(rf'\btype: "({"|".join(_TYPES_2014)})"')
 
 
-def layout_2014(prototxt):
-    """The text of a prototxt of today in the layout of 2014."""
-    text = re.sub(
-        r'layer\s*{[^{}]*type: "Input"[^{}]*{\s*shape:\s*{([^}]*)}\s*}\s*}',
-        lambda found: 'input: "data" ' + found[1].replace("dim:", "input_dim:"),
-        prototxt,
-    )
-    text = re.sub(r"input_shape {([^}]*)}", lambda found: found[1].replace("dim:", "input_dim:"), text)
-    text = re.sub(r"\blayer\s*{", "layers {", text)
-    return _TYPES_2014_LAYER.sub(lambda found: f"type: {_TYPES_2014[found[1]]}", text)
+def write_model(folder, prototxt, blobs, name="net"):
+    """Write deploy.prototxt (from text or a message) and a caffemodel of ``blobs`` into ``folder``; both paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = folder / "deploy.prototxt", folder / f"{name}.caffemodel"
+    text = text_format.MessageToString(prototxt) if isinstance(prototxt, pb.NetParameter) else prototxt
+    files[0].write_text(text, encoding="utf-8")
+    write_caffemodel(files[1], "net", blobs)
+    return files
 
 
-def random_blobs(prototxt, size, seed=0):
-    """Random weights for each layer of a net that takes pictures of ``size`` (h, w): a dict of float32 arrays."""
+def save(folder, net, seed=0):
+    """Write a net (a message) with random weights into ``folder``; returns the folder."""
+    write_model(folder, net, random_blobs(net, seed))
+    return folder
+
+
+def zoo_net(path, size):
+    """A prototxt of the Caffe Model Zoo, for pictures of ``size``."""
+    net = parse_prototxt(Path(path).read_text(encoding="utf-8"), path)
+    del net.input_dim[:], net.input_shape[:]
+    inputs = [layer for layer in net.layer if layer.type == "Input"]
+    for layer in inputs:
+        del layer.input_param.shape[:]
+        layer.input_param.shape.add(dim=(1, 3, *size))
+    if not inputs:
+        net.input_shape.add(dim=(1, 3, *size))
+    return net
+
+
+def picture(size, seed=0):
+    """A smooth random picture less its mean, float32 (3, h, w)."""
     rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.standard_normal((1, 3, size[0] // 3 + 2, size[1] // 3 + 2)))
+    smooth = torch.nn.functional.interpolate(coarse, size, mode="bicubic")[0] * MEAN_DEVIATION
+    noise = torch.from_numpy(rng.standard_normal((3, *size))) * MEAN_DEVIATION / 10
+    return (smooth + noise).clamp(-128, 127).float()
+
+
+def random_blobs(net, seed=0):
+    """Weights for every layer of ``net`` (text or a message), of the shapes that the values before it ask for."""
+    net = parse_prototxt(net) if isinstance(net, str) else net
+    rng = np.random.default_rng(seed)
+    values = {name: picture(shape[2:])[None] for name, shape in find_inputs(net).items()}
     blobs = {}
-    for name, (shape, bias) in _blob_shapes(parse_prototxt(prototxt), size).items():
-        deviation = np.float32(np.sqrt(2 / np.prod(shape[1:])))
-        weights = rng.standard_normal(shape, dtype=np.float32) * deviation
-        blobs[name] = (weights, rng.standard_normal(bias, dtype=np.float32) * np.float32(0.1))
+    for message in net.layer:
+        if message.type in DATA_TYPES:
+            continue
+        bottoms = [values[name] for name in message.bottom]
+        made = tuple(array.astype(np.float32) for array in _random_weights(message, bottoms, rng))
+        if made:
+            blobs[message.name] = made
+        layer = Layer.from_message(message, made)
+        with torch.no_grad():
+            tops = LAYER_TYPES[message.type](layer, Weights(layer, "cpu"))(*bottoms)
+        values.update(zip(message.top, tops if isinstance(tops, tuple) else (tops,)))
     return blobs
 
 
-def _blob_shapes(net, size):
-    """The shapes of weights and bias by layer; the picture's size is followed through the net by Caffe's rules."""
-    tops, shapes = {"data": (3, *size)}, {}
-    for layer in net.layer:
-        if layer.type == "Input":
-            continue
-        top = channels, *size = tops[layer.bottom[0]]
-        if layer.type == "Convolution":
-            p = layer.convolution_param
-            kernel, stride, pad = p.kernel_size[0], (*p.stride, 1)[0], (*p.pad, 0)[0]
-            shapes[layer.name] = (p.num_output, channels // p.group, kernel, kernel), (p.num_output,)
-            top = (p.num_output, *((length + 2 * pad - kernel) // stride + 1 for length in size))
-        elif layer.type == "Pooling":
-            p = layer.pooling_param
-            top = (channels, *(-(-(length + 2 * p.pad - p.kernel_size) // p.stride) + 1 for length in size))
-        elif layer.type == "InnerProduct":
-            count = layer.inner_product_param.num_output
-            shapes[layer.name] = (count, int(np.prod(top))), (count,)
-            top = (count, 1, 1)
-        elif layer.type == "Concat":
-            top = (sum(tops[bottom][0] for bottom in layer.bottom), *size)
-        tops[layer.top[0]] = top
-    return shapes
+def _random_weights(message, bottoms, rng):
+    """He's initialisation where there are weights to multiply, statistics of the values where they are normalised."""
+    x = bottoms[0]
+    channels = x.shape[1]
+    if message.type in ("Convolution", "Deconvolution", "InnerProduct"):
+        return _filters(message, x, rng)
+    if message.type == "BatchNorm":
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        factor = 999.98  # as training leaves it: the sums are stored, not the means
+        # The statistics of a data set, not of this picture: what its pixels have in common is not all taken away, and
+        # a channel that it leaves dark is not brought up. Else every layer would double the relative error of the one
+        # before, in either engine, which no trained net does.
+        mean = x.mean(axes).numpy() * rng.uniform(0, 0.4, channels)
+        variance = (x.square().mean(axes).numpy() + float(x.square().mean())) / 2
+        return [mean * factor, variance * factor, np.array([factor])]
+    if message.type in ("Scale", "Bias") and len(bottoms) == 1:
+        p = message.scale_param if message.type == "Scale" else message.bias_param
+        first = p.axis % x.ndim
+        shape = x.shape[first:] if p.num_axes == -1 else x.shape[first : first + p.num_axes]
+        weight, bias = rng.uniform(0.5, 1.5, shape), rng.normal(0, 0.6, shape)
+        return ([weight, bias] if p.bias_term else [weight]) if message.type == "Scale" else [bias]
+    if message.type == "Scale" and message.scale_param.bias_term:
+        return [rng.normal(0, 0.3, bottoms[1].shape)]
+    if message.type == "PReLU":
+        return [rng.uniform(0.1, 0.5, () if message.prelu_param.channel_shared else channels)]
+    if message.type == "Normalize":
+        return [rng.uniform(5, 20, () if message.norm_param.channel_shared else channels)]
+    return []
 
 
-def caffemodel(blobs, layout="today"):
-    """The bytes of a caffemodel that holds ``blobs`` (float32 arrays by layer), in the layout of a year."""
-    layers = []
-    for name, arrays in blobs.items():
-        if layout == "today":
-            layers.append(_bytes(100, _bytes(1, name.encode()) + b"".join(_bytes(7, _blob(a)) for a in arrays)))
-        elif layout == "2014":
-            layers.append(_bytes(2, _bytes(4, name.encode()) + b"".join(_bytes(6, _old_blob(a)) for a in arrays)))
-        else:
-            flat = _bytes(1, name.encode()) + b"".join(_bytes(50, _old_blob(a)) for a in arrays)
-            layers.append(_bytes(2, _bytes(1, flat)))
-    return _bytes(1, b"net") + b"".join(layers)
-
-
-def binaryproto(array):
-    """The bytes of a blob alone, as in a mean.binaryproto."""
-    return _old_blob(array)
-
-
-def _blob(array):
-    return _bytes(7, _bytes(1, b"".join(map(_varint, array.shape)))) + _bytes(5, array.astype("<f4").tobytes())
-
-
-def _old_blob(array):
-    """Until late in 2014 each blob had four sizes: a bias was (1, 1, 1, n)."""
-    shape = (1,) * (4 - array.ndim) + array.shape
-    sizes = b"".join(_varint(number << 3) + _varint(size) for number, size in enumerate(shape, 1))
-    return sizes + _bytes(5, array.astype("<f4").tobytes())
-
-
-def _bytes(number, content):
-    """A protobuf field of bytes: its number and wire type 2, its length, itself."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value):
-    """A number in groups of seven bits, the lowest first."""
-    groups = []
-    while value > 127:
-        groups.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*groups, value])
-
-
-def write_model(folder, prototxt, blobs, layout="today", name="net"):
-    """Write deploy.prototxt and a caffemodel into ``folder``; returns both paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = folder / "deploy.prototxt", folder / f"{name}.caffemodel"
-    files[0].write_text(prototxt)
-    files[1].write_bytes(caffemodel(blobs, layout))
-    return files
+def _filters(message, x, rng):
+    if message.type == "InnerProduct":
+        p = message.inner_product_param
+        fan_in = math.prod(x.shape[p.axis % x.ndim :])
+        shape = (fan_in, p.num_output) if p.transpose else (p.num_output, fan_in)
+    else:
+        p = message.convolution_param
+        sizes = list(p.kernel_size)
+        kernel = (p.kernel_h, p.kernel_w) if p.HasField("kernel_h") else (sizes[0], sizes[-1])
+        forward = message.type == "Convolution"
+        ends = (p.num_output, x.shape[1]) if forward else (x.shape[1], p.num_output)
+        shape = (ends[0], ends[1] // p.group, *kernel)
+        fan_in = x.shape[1] // p.group * math.prod(kernel)
+    # The first layer meets pixels of up to 128 and brings them to about 1, as trained nets do.
+    spread = float(x.square().mean().sqrt())
+    weight = rng.standard_normal(shape, dtype=np.float32) * math.sqrt(2 / fan_in) / max(spread / 1.5, 1e-6)
+    return [weight, rng.normal(0, 0.1, p.num_output)] if p.bias_term else [weight]

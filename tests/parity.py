@@ -21,8 +21,10 @@ from deepdream.networks import load_network
 from deepdream.networks.caffe.child import Server
 from deepdream.networks.caffemodel.prototxt import find_inputs, read_prototxt
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
-from tests import caffe_nets as nets
+from tests import nets
+from tests.architectures import ARCHITECTURES
 from tests.helpers import ZOO
+from tests.layer_nets import SMALL_NETS, last_layers, small_net
 
 FORWARD_BOUND, BACKWARD_BOUND = 1e-4, 1e-3
 DECIDING = ("ReLU", "ReLU6", "PReLU", "Pooling", "Eltwise", "AbsVal")
@@ -216,9 +218,9 @@ def _spread(network):
     return [fit[round(i * (len(fit) - 1) / (GRADIENT_LAYERS - 1))] for i in range(GRADIENT_LAYERS)]
 
 
-def architectures():
+def whole_nets():
     """(name, function that makes the net, (h, w)) of every net that is compared as a whole."""
-    for build, size in nets.ARCHITECTURES.items():
+    for build, size in ARCHITECTURES.items():
         yield build.__name__, build, size
     for path in sorted(ZOO.glob("*.prototxt")):
         # Its last pooling asks for maps of at least 7 x 7.
@@ -227,14 +229,14 @@ def architectures():
 
 
 def compare_architecture(folder, name, build, size):
-    """The `Row` of one of `architectures`, its model saved in ``folder``."""
+    """The `Row` of one of `whole_nets`, its model saved in ``folder``."""
     return compare(name, nets.save(folder, build(size)), nets.picture(size))
 
 
 def compare_small(folder, name):
-    """The `Row` of one of `nets.SMALL_NETS`, its model saved in ``folder``."""
-    text = nets.SMALL_NETS[name]
-    return compare(name, nets.save(folder, nets.small_net(text)), nets.picture((11, 13)), nets.last_layers(text))
+    """The `Row` of one of `SMALL_NETS`, its model saved in ``folder``."""
+    text = SMALL_NETS[name]
+    return compare(name, nets.save(folder, small_net(text)), nets.picture((11, 13)), last_layers(text))
 
 
 def trained_nets():
@@ -246,9 +248,9 @@ def trained_nets():
 def rows():
     """Every `Row`, one after another."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, build, size in architectures():
+        for name, build, size in whole_nets():
             yield compare_architecture(Path(folder, name), name, build, size)
-        for name in nets.SMALL_NETS:
+        for name in SMALL_NETS:
             yield compare_small(Path(folder, name.replace("/", " over ")), name)
     for name, model, picture in trained_nets():
         yield compare(name, model, picture)

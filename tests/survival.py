@@ -39,7 +39,7 @@ def cases():
 
 def prepare(folder):
     """Make what the commands take as input."""
-    write_model(folder / "model", SMALL, random_blobs(SMALL, SMALL_SIZE))
+    write_model(folder / "model", SMALL, random_blobs(SMALL))
     pictures = moving_ramps(4, SMALL_SIZE)
     for kind in ("png", "jpg"):
         save_frames(pictures, folder / kind, pattern=f"image-{{:06d}}.{kind}", first=1)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
-import caffe_nets
+import nets
 import numpy as np
 import pytest
 import torch
@@ -93,7 +93,7 @@ def open_engines(tmp_path, monkeypatch, cached):
             monkeypatch.setenv("PYTHONPATH", str(tmp_path))
             _, racers = steps.open_engines("default", None, None, stack, tell=print)
             for engine in racers:
-                engine.open(caffe_nets.picture((64, 96)), "block_1/output")
+                engine.open(nets.picture((64, 96)), "block_1/output")
             return {engine.name: engine for engine in racers}
 
         yield open_all

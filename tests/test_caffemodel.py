@@ -7,18 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from caffe_format import SMALL_2013, binaryproto, layout_2014
+from caffe_format import caffemodel as encoded
 from google.protobuf import descriptor_pb2, descriptor_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import SMALL, SMALL_2013, SMALL_SIZE, binaryproto, layout_2014, random_blobs, write_model
-from nets import caffemodel as encoded
+from nets import SMALL, SMALL_SIZE, random_blobs, write_model
 
 from deepdream.errors import DreamError, ModelError
 from deepdream.networks import caffemodel, load_network
 from deepdream.networks.caffemodel import load_model, parse_prototxt, read_blobs, read_mean, write_caffemodel
 
-BLOBS = random_blobs(SMALL, SMALL_SIZE)
+BLOBS = random_blobs(SMALL)
 PICTURE = np.random.default_rng(0).uniform(-120, 130, (3, *SMALL_SIZE)).astype(np.float32)
+
+
+def write_layout(folder, prototxt, blobs, layout):
+    """A model whose caffemodel is in the layout of a year."""
+    files = write_model(folder, prototxt, {})
+    files[1].write_bytes(encoded(blobs, layout))
 
 
 def activations(folder, layer):
@@ -52,12 +59,12 @@ def _as_lines(descriptor):
     ids=["2014", "2013", "today's text with weights of 2014", "text of 2013 with today's weights"],
 )
 def test_a_net_computes_the_same_in_any_layout(prototxt, layout, layer, small_folder, tmp_path):
-    write_model(tmp_path, prototxt, BLOBS, layout)
+    write_layout(tmp_path, prototxt, BLOBS, layout)
     np.testing.assert_array_equal(activations(tmp_path, layer), activations(small_folder, layer))
 
 
 def test_googlenet_computes_the_same_in_either_layout(googlenet, googlenet_prototxt, googlenet_blobs, tmp_path):
-    write_model(tmp_path, layout_2014(googlenet_prototxt), googlenet_blobs, "2014")
+    write_layout(tmp_path, layout_2014(googlenet_prototxt), googlenet_blobs, "2014")
     old = load_network(tmp_path, gpu=False, on_message=print)
     assert set(old.layers) == set(googlenet.layers) - {"data"}  # `data` is no layer there
     assert old.input_size == googlenet.input_size == (224, 224)

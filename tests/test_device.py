@@ -19,7 +19,9 @@ from deepdream.networks.torch.layers import LAYER_TYPES
 from deepdream.networks.torch.network import TorchNetwork
 from deepdream.options import DivideMode, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
-from tests import caffe_nets as nets
+from tests import nets
+from tests.architectures import ARCHITECTURES, densenet121, googlenet, mobilenet2, squeezenet11
+from tests.layer_nets import SMALL_NETS, small_net
 
 META = torch.device("meta")
 SIZE = (80, 112)
@@ -69,10 +71,14 @@ def test_whatever_leaves_the_device_is_noticed(attempt):
         attempt(x)
 
 
-@pytest.mark.parametrize("build", [nets.googlenet, nets.mobilenet2, nets.densenet121], ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build",
+    [googlenet, mobilenet2, densenet121],
+    ids=lambda build: build.__name__,
+)
 @pytest.mark.parametrize("mode", [DivideMode.OFF, DivideMode.SEAMLESS])
 def test_an_octave_stays_on_the_device(tmp_path, build, mode):
-    network = load(nets.save(tmp_path, build(nets.ARCHITECTURES[build])), META)
+    network = load(nets.save(tmp_path, build(ARCHITECTURES[build])), META)
     layer = [name for name in network.layers if name.startswith(("inception_4a", "block3", "dense2"))][-1]
     assert len(ascend(network, layer, division=DivideOptions(mode, 60, 60))) == 1
 
@@ -85,7 +91,7 @@ def test_an_octave_of_the_default_network_stays_on_the_device(tmp_path):
 def a_net_for_each_path():
     """The names of small nets: one for each layer function, and for each that computes otherwise by a parameter."""
     covered = {}
-    for name, text in nets.SMALL_NETS.items():
+    for name, text in SMALL_NETS.items():
         for type_name in re.findall(r'type: "(\w+)"', text):
             covered.setdefault(LAYER_TYPES[type_name], name)
     others = ("Pooling AVE", "LRN within channel", "BatchNorm of its own", "Eltwise PROD", "Eltwise MAX")
@@ -94,12 +100,12 @@ def a_net_for_each_path():
 
 @pytest.mark.parametrize("name", a_net_for_each_path())
 def test_each_layer_type_stays_on_the_device(tmp_path, name):
-    network = load(nets.save(tmp_path, nets.small_net(nets.SMALL_NETS[name])), META)
+    network = load(nets.save(tmp_path, small_net(SMALL_NETS[name])), META)
     assert len(ascend(network, network.layers[-1], size=(11, 13))) == 1
 
 
 def test_a_guided_octave_stays_on_the_device(tmp_path):
-    network = load(nets.save(tmp_path, nets.squeezenet11((99, 129))), META)
+    network = load(nets.save(tmp_path, squeezenet11((99, 129))), META)
     guide = objectives.guide(network.activations(torch.empty(3, 64, 64, device=META), "fire4/concat"))
     assert len(ascend(network, "fire4/concat", guide)) == 1
 
@@ -133,7 +139,7 @@ def test_the_plain_path_computes_what_the_fused_one_does(tmp_path, monkeypatch, 
     if name == "default":
         files = default_model_files(tmp_path)
     else:
-        folder = nets.save(tmp_path, nets.googlenet(nets.ARCHITECTURES[nets.googlenet]))
+        folder = nets.save(tmp_path, googlenet(ARCHITECTURES[googlenet]))
         files = folder / "deploy.prototxt", folder / "net.caffemodel"
     picture = nets.picture(SIZE)
     gradients, calls = [], []

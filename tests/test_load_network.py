@@ -4,11 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
-from nets import SMALL, SMALL_SIZE, binaryproto, caffemodel, random_blobs, write_model
+from caffe_format import binaryproto
+from nets import SMALL, random_blobs, write_model
 
 from deepdream.errors import ModelError
 from deepdream.networks import default as embedded
 from deepdream.networks import load_network, resolve_layers
+from deepdream.networks.caffemodel import write_caffemodel
 from deepdream.options import CUSTOM_LOOP
 
 
@@ -56,7 +58,7 @@ def test_the_usual_places_are_searched_in_order(place, monkeypatch, default_netw
         "in caffe_root": root / "models",
     }
     for name, models in places.items():  # the last to come is the first in the order
-        write_model(models / "bvlc_googlenet", named(name), random_blobs(SMALL, SMALL_SIZE))
+        write_model(models / "bvlc_googlenet", named(name), random_blobs(SMALL))
         told = Told()
         assert load_network(gpu=False, on_message=told).name == name
         assert told == []
@@ -65,7 +67,7 @@ def test_the_usual_places_are_searched_in_order(place, monkeypatch, default_netw
 
 
 def test_a_usual_place_without_weights_is_passed_over(place):
-    write_model(place / "models" / "bvlc_googlenet", named("whole"), random_blobs(SMALL, SMALL_SIZE))
+    write_model(place / "models" / "bvlc_googlenet", named("whole"), random_blobs(SMALL))
     unfinished = place.parent / "caffe" / "models" / "bvlc_googlenet"
     unfinished.mkdir(parents=True)
     (unfinished / "deploy.prototxt").write_text(named("unfinished"))
@@ -89,8 +91,8 @@ def test_the_only_caffemodel_needs_no_name(folder):
 
 @pytest.mark.parametrize("name", ["second", "second.caffemodel"])
 def test_a_caffemodel_is_named_with_or_without_its_ending(folder, name):
-    other = random_blobs(SMALL, SMALL_SIZE, seed=1)
-    (folder / "second.caffemodel").write_bytes(caffemodel(other))
+    other = random_blobs(SMALL, seed=1)
+    write_model(folder, SMALL, other, "second")
     first, second = (load_network(folder, which, gpu=False, on_message=print) for which in ("net", name))
     assert first.digest != second.digest
     picture = first.mean.expand(3, 30, 30).contiguous()
@@ -205,7 +207,7 @@ def test_whatever_changes_the_dream_changes_the_digest(folder):
     digests.append(load_network(folder, gpu=False, on_message=print).digest)
     (folder / "deploy.prototxt").write_text(SMALL.replace("beta: 0.75", "beta: 0.5"))
     digests.append(load_network(folder, gpu=False, on_message=print).digest)
-    (folder / "net.caffemodel").write_bytes(caffemodel(random_blobs(SMALL, SMALL_SIZE, seed=1)))
+    write_caffemodel(folder / "net.caffemodel", "net", random_blobs(SMALL, seed=1))
     digests.append(load_network(folder, gpu=False, on_message=print).digest)
     assert len(set(digests)) == len(digests) - 1
 

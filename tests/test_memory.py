@@ -20,10 +20,11 @@ from deepdream.memory import available
 from deepdream.memory import malloc as heap
 from deepdream.memory import predict as memory
 from deepdream.networks import load_network
+from deepdream.networks.caffemodel import NetBuilder
 from deepdream.networks.torch.peak import PeakMemory
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, RenderOptions
 from deepdream.picture import ascent, objectives
-from tests import caffe_nets as nets
+from tests import architectures, nets
 
 CPU = torch.device("cpu")
 WIDE = (3840, 2160)
@@ -57,7 +58,7 @@ def test_the_peak_is_the_most_that_is_held_at_once():
 @pytest.fixture(scope="module")
 def wide_folder(tmp_path_factory):
     """A net that computes little and keeps much: 64 channels at the picture's own size."""
-    net = nets.Net("wide", (32, 32))
+    net = NetBuilder("wide", (32, 32))
     net.conv("second", net.conv("first", "data", 64, 1), 64, 1)
     return nets.save(tmp_path_factory.mktemp("wide"), net.message)
 
@@ -104,13 +105,13 @@ print(network.memory(sys.argv[2], (900, 1200)), resident("VmHWM") - before)
 @pytest.mark.parametrize(
     "build, layer",
     [
-        (nets.squeezenet11, "fire5/concat"),
-        (nets.mobilenet1, "conv4/sep/relu"),
-        (nets.googlenet, "inception_3a/output"),
+        (architectures.squeezenet11, "fire5/concat"),
+        (architectures.mobilenet1, "conv4/sep/relu"),
+        (architectures.googlenet, "inception_3a/output"),
     ][:MEASURED_NETWORKS],
 )
 def test_the_estimate_is_what_a_process_takes(tmp_path, build, layer):
-    folder = nets.save(tmp_path / "net", build(nets.ARCHITECTURES[build]))
+    folder = nets.save(tmp_path / "net", build(architectures.ARCHITECTURES[build]))
     done = run_python("-c", PEAK, folder, layer, cwd=ROOT, check=True)
     estimated, taken = map(int, done.stdout.split())
     assert 0.75 < memory.SPACING * estimated / taken < 1.4

@@ -15,11 +15,10 @@ import dreamer
 from deepdream.errors import DreamError, ModelError, PictureTooSmall
 from deepdream.networks import load_network
 from deepdream.networks.caffe.network import CaffeNetwork
-from deepdream.networks.caffemodel import parse_prototxt, write_caffemodel
+from deepdream.networks.caffemodel import NetBuilder, parse_prototxt, write_caffemodel
 from deepdream.options import ENGINES, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
-from tests import caffe_nets as nets
-from tests import parity
+from tests import nets, parity
 
 SIZE = (37, 41)
 
@@ -36,7 +35,7 @@ engines = pytest.mark.parametrize(
 
 
 def contract_net(size=SIZE):
-    net = nets.Net("contract", size)
+    net = NetBuilder("contract", size)
     top = net.pool("pool1", net.conv("conv1", "data", 8, 5, 2), 3, 2)
     top = net.lrn("norm1", top)
     left, right = net.conv("left", top, 6, 1), net.conv_norm("right", top, 6, 3, pad=1)
@@ -332,7 +331,7 @@ def test_the_engine_needs_linux(model, monkeypatch):
 
 @needs_caffe
 def test_a_type_of_caffe_alone_is_left_to_caffe(tmp_path):
-    net = nets.Net("own", SIZE)
+    net = NetBuilder("own", SIZE)
     net.conv("conv1", "data", 4, 3)
     nets.save(tmp_path, net.message)
     with open(tmp_path / "deploy.prototxt", "a") as file:

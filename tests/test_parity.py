@@ -2,15 +2,14 @@
 
 import pytest
 
-from tests import caffe_nets as nets
-from tests import parity
+from tests import layer_nets, parity
 
 try:
     parity.import_caffe()
 except ImportError as error:
     pytest.skip(f"NOT COMPARED WITH REAL CAFFE: {error}; scripts/build_caffe.sh builds it", allow_module_level=True)
 
-ARCHITECTURES = {name: (build, size) for name, build, size in parity.architectures()}
+ARCHITECTURES = {name: (build, size) for name, build, size in parity.whole_nets()}
 TRAINED = {name: (folder, picture) for name, folder, picture in parity.trained_nets()}
 
 
@@ -21,7 +20,7 @@ def test_architecture_agrees_with_caffe(name, tmp_path):
     assert row.blobs > 20 and row.gradients >= 5
 
 
-@pytest.mark.parametrize("name", nets.SMALL_NETS)
+@pytest.mark.parametrize("name", layer_nets.SMALL_NETS)
 def test_layer_agrees_with_caffe(name, tmp_path):
     row = parity.compare_small(tmp_path, name)
     assert row.holds, row

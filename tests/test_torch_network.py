@@ -25,7 +25,7 @@ def random_picture(height, width, seed=0):
 
 
 def small_model(folder, prototxt=SMALL, without=()):
-    blobs = {name: arrays for name, arrays in random_blobs(SMALL, SMALL_SIZE).items() if name not in without}
+    blobs = {name: arrays for name, arrays in random_blobs(SMALL).items() if name not in without}
     return load_model(*write_model(folder, prototxt, blobs))
 
 
@@ -37,7 +37,7 @@ def network_of(model):
 
 
 def test_a_convolution_is_that_of_scipy(small_network):
-    weights, bias = random_blobs(SMALL, SMALL_SIZE)["conv1"]
+    weights, bias = random_blobs(SMALL)["conv1"]
     picture = random_picture(21, 30)
     wanted = [
         sum(signal.correlate2d(plane, kernel, "valid") for plane, kernel in zip(picture.numpy(), kernels)) + shift
@@ -242,7 +242,7 @@ FUSED_LAYERS = ("stem", "stem/relu", "stem/flip2", "a/relu", "b", "c", "sum")
 def test_fused_layers_compute_what_each_would_alone(tmp_path, monkeypatch, kernel, stride, pad, layer):
     """The stem is read by two layers here, so that its activation must not be swallowed where "all" is asked for."""
     text = BRANCHES.replace("KERNEL", str(kernel)).replace("STRIDE", str(stride)).replace("PAD", str(pad))
-    write_model(tmp_path, text, random_blobs(text, (24, 30)))
+    write_model(tmp_path, text, random_blobs(text))
     model = load_model(tmp_path / "deploy.prototxt", tmp_path / "net.caffemodel")
     assert_fused_as_alone(model, layer, monkeypatch)
 
@@ -271,7 +271,7 @@ def normalised_model(folder):
     def numbers(*shapes):
         return [np.float32(rng.uniform(0.5, 1.5, shape)) for shape in shapes]
 
-    blobs = random_blobs(NORMALISED, (24, 30))
+    blobs = random_blobs(NORMALISED)
     blobs |= {"a/bn": numbers(8, 8, 1), "a/scale": numbers(8, 8), "b/bn": numbers(4, 4, 1), "c/scale": numbers(4)}
     return load_model(*write_model(folder, NORMALISED, blobs))
 
@@ -312,7 +312,7 @@ def test_normalising_layers_cost_nothing(tmp_path):
 
 def test_a_scale_of_another_number_of_channels_is_refused(tmp_path):
     text = NORMALISED[: NORMALISED.index('layer { name: "a/relu"')]
-    blobs = random_blobs(text, (24, 30)) | {"a/bn": [np.ones(n, np.float32) for n in (8, 8, 1)]}
+    blobs = random_blobs(text) | {"a/bn": [np.ones(n, np.float32) for n in (8, 8, 1)]}
     blobs["a/scale"] = [np.ones(5, np.float32), np.ones(5, np.float32)]
     network = network_of(load_model(*write_model(tmp_path, text, blobs)))
     with pytest.raises(ModelError, match="a/scale .Scale. scales 5 channels of 8"):

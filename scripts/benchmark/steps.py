@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import caffe_nets
+import architectures
+import nets
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -39,10 +40,10 @@ def make_model(name: str, folder: str | Path) -> Path | None:
     """The folder of a model with random weights, without fully connected layers; None for the default network."""
     if name == "default":
         return None
-    net = getattr(caffe_nets, name)((224, 224))
+    net = getattr(architectures, name)((224, 224))
     flat = next((number for number, layer in enumerate(net.layer) if layer.type == "InnerProduct"), len(net.layer))
     del net.layer[flat:]  # VGG's would be 500 MB, which Caffe refuses; a dream never gets there
-    return caffe_nets.save(Path(folder, name), net)
+    return nets.save(Path(folder, name), net)
 
 
 def model_files(folder: Path | None) -> tuple[Path, Path]:
@@ -145,7 +146,7 @@ def measure_steps(
             apart = None
             for place, size in places.items():
                 tell(f"steps of {name} to {layer} at {place}")
-                picture = caffe_nets.picture(size)
+                picture = nets.picture(size)
                 for engine in racers:
                     engine.open(picture.clone(), layer)
                 apart = apart or compare(racers, f"{name} {layer}")

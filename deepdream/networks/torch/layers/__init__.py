@@ -11,7 +11,7 @@ A new layer type touches these places, and no others:
 - `deepdream/networks/caffemodel/caffemodel.proto`, where the type has parameters of its own (field numbers as in
   Caffe's or the fork's caffe.proto), and `caffemodel_pb2.py`, which protoc makes of it;
 - `fusion.py`, only where the layer runs faster together with its neighbours;
-- its test: an entry in `SMALL_NETS` (tests/caffe_nets.py), which compares it with real Caffe, or a formula in
+- its test: an entry in `SMALL_NETS` (tests/layer_nets.py), which compares it with real Caffe, or a formula in
   tests/test_fork_layers.py where real Caffe does not have it.
 """
 
