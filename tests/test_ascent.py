@@ -1,6 +1,7 @@
 """The dream of one picture against plain numpy: pyramid, step, octaves, tiles; and that it goes uphill."""
 
 import warnings
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -321,7 +322,7 @@ def test_the_reports_add_up_to_the_work(mode):
     options = {"octaves": 3, "iterations": 2}
     dreamed = dream(noise(41, 53), Wavy(), DivideOptions(mode, 20, 20), reports.append, **options)
     assert sum(report.pixels for report in reports) == ascent.pixel_steps(41, 53, DreamOptions(**options))
-    assert [report.octave for report in reports] == sorted(report.octave for report in reports)
+    assert [number for number, _ in groupby(report.octave for report in reports)] == [1, 2, 3]
     assert {report.octaves for report in reports} == {3}
     assert {report.iteration for report in reports} == {1, 2}
     assert reports[-1].size == (41, 53) and reports[-1].mean_gradient() > 0
