@@ -25,6 +25,7 @@ from deepdream.options import (
     SETTINGS,
     Arguments,
     NetworkOptions,
+    PartOptions,
     RenderOptions,
     RunOptions,
     VideoOptions,
@@ -36,6 +37,7 @@ from deepdream.video.formats import MUXERS
 
 if TYPE_CHECKING:
     from deepdream.networks.network import Network
+    from deepdream.video.part import Part
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -81,6 +83,7 @@ def parse(words: Sequence[str]) -> Arguments:
         run,
         options_from(NetworkOptions, values),
         options_from(RenderOptions, values, image_type=run.image_type),
+        options_from(PartOptions, values),
         options_from(VideoOptions, values),
         tuple(setting.name for setting in SETTINGS if values[setting.destination] is not None),
     )
@@ -191,14 +194,22 @@ def _tell_unused(arguments: Arguments, mode: str, screen: Screen) -> None:
         screen.tell(f"{', '.join(unused)}: these change nothing in this mode")
 
 
-def run_extract(arguments: Arguments, screen: Screen, source: Path, directory: Path) -> None:
-    """Mode -e 1: a video into a directory of frames."""
-    from deepdream.video.extract import extract
+def run_extract(
+    arguments: Arguments, screen: Screen, source: Path, directory: Path, part: "Part | None" = None
+) -> None:
+    """Mode -e 1: a video into a directory of frames. ``part``: what `open_part` gave, if it is open."""
+    from deepdream.files.space import frame_bytes, space_warning
+    from deepdream.video.extract import check_extract, extract
+    from deepdream.video.part import open_part
 
     started = time.monotonic()
-    run = arguments.run
+    run, image_type = arguments.run, arguments.run.image_type or "png"
+    if part is None:
+        part = open_part(source, arguments.part)
+        count = check_extract(part, directory, image_type, run.overwrite)
+        screen.tell(*space_warning(directory, count * frame_bytes(part.info.width * part.info.height, image_type)))
     with screen.counter("extract") as on_progress:
-        made = extract(source, directory, run.image_type or "png", run.overwrite, on_progress)
+        made = extract(part, directory, image_type, run.overwrite, on_progress)
     screen.tell(*made.messages)
     screen.tell(f"{made.clip.frame_count} frames extracted in {_duration(started)}: {directory}")
 
@@ -213,6 +224,7 @@ def run_dream(
     """Mode dream: a directory of frames into another. ``loaded``: what `_load_network` gave, if it is loaded."""
     from deepdream.files.frames import PREVIEW_NAME, open_frames, read_note
     from deepdream.files.note import dream_note
+    from deepdream.files.space import frame_bytes, space_warning
     from deepdream.memory import predict as memory
     from deepdream.render.sequence import check_source, dream_frames, open_render
 
@@ -234,6 +246,9 @@ def run_dream(
     warning = memory.warning(*dreamed) if todo else None
     if warning:
         screen.tell(warning)
+    if todo:
+        pixels = render.size[0] * render.size[1]
+        screen.tell(*space_warning(output, todo * frame_bytes(pixels, frames.image_type)))
     with screen.dream(render.pixel_steps, count, output / PREVIEW_NAME) as progress:
         try:
             for report in dream_frames(render, network, progress.on_step):
@@ -268,7 +283,10 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     """Extract, dream and create in one; the frames stay beside the video, in its name with ``.frames``."""
     from deepdream.files.frames import read_frame
     from deepdream.files.note import film_note
+    from deepdream.files.space import frame_bytes, space_warning
     from deepdream.video.create import check_create
+    from deepdream.video.extract import check_extract
+    from deepdream.video.part import open_part
 
     if video.suffix.lower() not in MUXERS:
         raise UsageError(
@@ -282,15 +300,21 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
                 f"{directory} is a link that leads elsewhere; remove it, or take the three steps one by one"
             )
     # What would stop the later steps stops the first one.
-    check_create(video, arguments.video, arguments.run.overwrite, source)
+    run = arguments.run
+    check_create(video, arguments.video, run.overwrite, source)
+    image_type, part = run.image_type or "png", open_part(source, arguments.part)
+    count = check_extract(part, work / "Input", image_type, run.overwrite)
     guide = _find_guide(arguments.render.guide, work / "Input")
     if guide:
         read_frame(guide)
+    pixels = part.info.width * part.info.height
+    dreamed = pixels * arguments.render.dream.preview**2 // part.info.width**2 or pixels
+    screen.tell(*space_warning(work, count * (frame_bytes(pixels, image_type) + frame_bytes(dreamed, image_type))))
     loaded = _load_network(arguments, screen)
-    run_extract(arguments, screen, source, work / "Input")
+    run_extract(arguments, screen, source, work / "Input", part)
     run_dream(arguments, screen, work / "Input", work / "Output", loaded)
     network, _ = loaded
-    note = film_note(source, network, arguments.network, arguments.render, arguments.video)
+    note = film_note(source, network, arguments.network, arguments.render, arguments.part, arguments.video)
     run_create(arguments, screen, work / "Output", video, note)
 
 

@@ -55,6 +55,17 @@ def parse_frame_rate(text: str) -> Fraction:
         raise UsageError("--framerate: the number is too long") from None
 
 
+def parse_time(text: str) -> float:
+    """Seconds of ``90``, ``1:30`` or ``0:01:30.250``."""
+    found = re.fullmatch(r"(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:\.\d{1,9})?)", text.strip())
+    if not found:
+        raise UsageError(f"{text}: expected a time such as 90, 1:30 or 0:01:30.250")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    if (found[2] and seconds >= 60) or (found[1] and minutes >= 60):
+        raise UsageError(f"{text}: expected a time with less than 60 after each colon")
+    return 3600 * hours + 60 * minutes + seconds
+
+
 def parse_image_type(text: str) -> str:
     """``"jpg"`` or ``"png"`` from the ending of a picture's name."""
     for image_type, endings in IMAGE_TYPES.items():
@@ -246,6 +257,24 @@ class RenderOptions:
 
 
 @dataclass(frozen=True)
+class PartOptions:
+    """The part of a video to take: the frames shown from ``start`` up to ``end``, in seconds; None for the video's."""
+
+    start: float | None = setting(
+        None, "--start", metavar="T", type=parse_time, default_text="the video's",
+        help="where the part of the video to take starts: seconds, mm:ss or hh:mm:ss.ms",
+    )  # fmt: skip
+    end: float | None = setting(
+        None, "--end", metavar="T", type=parse_time, default_text="the video's", help="where it ends"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.end is not None and (self.start or 0) >= self.end:
+            raise UsageError(f"--end {self.end}: the part must end after its start, {self.start or 0}")
+
+
+@dataclass(frozen=True)
 class VideoOptions:
     """How a video is made.
 
@@ -274,6 +303,7 @@ class Arguments:
     run: RunOptions = RunOptions()
     network: NetworkOptions = NetworkOptions()
     render: RenderOptions = RenderOptions()
+    part: PartOptions = PartOptions()
     video: VideoOptions = VideoOptions()
     given: tuple[str, ...] = ()
 
@@ -289,6 +319,7 @@ class Group:
 
 GROUPS = (
     Group("what to do", (RunOptions,), ("extract", "dream", "create")),
+    Group("the part of a video", (PartOptions,), ("extract",)),
     Group("the network", (NetworkOptions,), ("dream",)),
     Group("the dream", (DreamOptions, RenderOptions), ("dream",)),
     Group("from frame to frame (optical flow)", (FlowOptions,), ("dream",)),

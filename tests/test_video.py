@@ -27,6 +27,7 @@ from deepdream.video import ffmpeg as ffmpeg_process
 from deepdream.video import probe as probing
 from deepdream.video.create import create
 from deepdream.video.extract import extract
+from deepdream.video.part import open_part
 from deepdream.video.probe import find_sound, probe
 
 SILENT = VideoOptions(audio="none")
@@ -745,13 +746,12 @@ def test_without_any_ffmpeg_the_message_says_what_to_do(tmp_path, monkeypatch):
 
 
 @on_posix
-def test_an_ffmpeg_older_than_5_1_gets_the_option_it_knows(tmp_path, monkeypatch):
+def test_an_ffmpeg_older_than_5_1_gets_the_option_it_knows(tmp_path):
     own = tmp_path / "ffmpeg"
     own.write_text("#!/bin/sh\necho '-vsync parameter   video sync method'\n")
     own.chmod(0o755)
-    assert extracting._passthrough() == {"fps_mode": "passthrough"}
-    monkeypatch.setattr(extracting, "ffmpeg_binary", lambda: str(own))
-    assert extracting._passthrough() == {"vsync": "passthrough"}
+    assert extracting._passthrough(ffmpeg_process.ffmpeg_binary()) == {"fps_mode": "passthrough"}
+    assert extracting._passthrough(str(own)) == {"vsync": "passthrough"}
 
 
 def test_a_pipe_that_takes_little_at_a_time_gets_everything():
@@ -770,7 +770,7 @@ def test_a_pipe_that_takes_little_at_a_time_gets_everything():
 
 
 def test_ffmpeg_opens_local_files_only_and_never_asks(clip):
-    arguments = extracting._extract_graph(probe(clip), "png").get_args()
+    arguments = extracting._extract_graph(open_part(clip), "png", ffmpeg_process.ffmpeg_binary()).get_args()
     assert arguments[:6] == ["-f", "mov", "-protocol_whitelist", "file,pipe", "-i", f"file:{clip}"]
 
 

@@ -4,6 +4,7 @@ A file is made beside its place and renamed once its bytes are on the disk, so n
 leaves half a file under a final name. Whatever keeps it from being written is a `DreamError` of one line.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from deepdream.errors import DreamError, UsageError
 PART_SUFFIX = ".part"
 LOCK_NAME = ".lock"
 DELETE_ATTEMPTS = 20
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # or the quota is used up, or the disk has become read-only
+GO_ON = "; when it can be written again, the same command goes on"
 
 
 @contextmanager
@@ -25,7 +28,15 @@ def write_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DreamError(f"cannot write {path}: {error.strerror or error}") from error
+        hint = GO_ON if error.errno in FULL_DISK else ""
+        raise DreamError(f"cannot write {path}: {error.strerror or error}{hint}") from error
+
+
+def check_written(path: Path, log: str) -> None:
+    """Raise the `DreamError` of `write_errors` if another program's log says that the disk is full."""
+    for number in FULL_DISK:
+        if os.strerror(number) in log:
+            raise DreamError(f"cannot write {path}: {os.strerror(number)}{GO_ON}")
 
 
 def part_path(path: str | Path) -> Path:

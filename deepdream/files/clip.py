@@ -16,8 +16,9 @@ CLIP_NAME = "clip.json"
 class Clip:
     """The video that a directory of frames was extracted from.
 
-    ``frame_rate`` in frames a second; ``pixel_aspect`` width by height of one pixel; ``audio_offset``
-    seconds of the source's sound that come before its first frame.
+    ``frame_rate`` in frames a second; ``pixel_aspect`` width by height of one pixel; ``audio_offset`` seconds of the
+    source's sound that come before the first of these frames. They are the source's from number ``first_frame`` (from
+    0) up to ``end_frame``, or its end where that is None.
     """
 
     source: str
@@ -26,6 +27,8 @@ class Clip:
     has_audio: bool
     frame_count: int
     audio_offset: float = 0.0
+    first_frame: int = 0
+    end_frame: int | None = None
 
 
 def read_clip(directory: str | Path) -> Clip | None:
@@ -40,6 +43,8 @@ def read_clip(directory: str | Path) -> Clip | None:
             has_audio=bool(fields["has_audio"]),
             frame_count=int(fields["frame_count"]),
             audio_offset=float(fields["audio_offset"]),
+            first_frame=int(fields.get("first_frame", 0)),
+            end_frame=None if fields.get("end_frame") is None else int(fields["end_frame"]),
         )
     except FileNotFoundError:
         return None
@@ -65,6 +70,8 @@ def write_clip(directory: str | Path, clip: Clip) -> None:
         "has_audio": clip.has_audio,
         "frame_count": clip.frame_count,
         "audio_offset": clip.audio_offset,
+        "first_frame": clip.first_frame,
+        "end_frame": clip.end_frame,
     }
     write_whole(Path(directory) / CLIP_NAME, (json.dumps(fields, indent=2) + "\n").encode())
 

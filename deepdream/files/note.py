@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from deepdream import __version__
 from deepdream.errors import UsageError, one_line
-from deepdream.options import IMAGE_TYPES, NetworkOptions, RenderOptions, RunOptions, VideoOptions
+from deepdream.options import IMAGE_TYPES, NetworkOptions, PartOptions, RenderOptions, RunOptions, VideoOptions
 from deepdream.settings import words
 
 PROGRAM = "dreamer.py"
@@ -35,11 +35,16 @@ def dream_note(source: str | Path, network: NamedNetwork, engine: NetworkOptions
 
 
 def film_note(
-    source: str | Path, network: NamedNetwork, engine: NetworkOptions, options: RenderOptions, video: VideoOptions
+    source: str | Path,
+    network: NamedNetwork,
+    engine: NetworkOptions,
+    options: RenderOptions,
+    part: PartOptions,
+    video: VideoOptions,
 ) -> str:
-    """The note of a video dreamed from the video ``source`` in one go."""
+    """The note of a video dreamed from ``part`` of the video ``source`` in one go."""
     run = RunOptions(input=str(source), image_type=options.image_type)
-    return _note(network, _command(run, engine, options, video))
+    return _note(network, _command(run, part, engine, options, video))
 
 
 def create_note(frames: str | Path, image_type: str | None, options: VideoOptions, frame_note: str | None) -> str:

@@ -164,11 +164,12 @@ def _plan(frames: FrameDirectory, muxer: tuple[str, dict[str, str]], options: Vi
         sound = _own_sound(clip, plan.frame_rate)
     except UsageError as error:
         return plan, [*messages, f"the video has no sound: {error}"]
-    if len(frames.paths) < clip.frame_count:
-        return replace(plan, sound=sound, sound_shift=-sound.offset, sound_end=duration), messages
+    is_whole = len(frames.paths) >= clip.frame_count
     # Sound that starts before the picture does so again. Frames lie on a grid: what is less than one is cut.
-    lead = max(0, math.floor(sound.offset * plan.frame_rate))
-    return replace(plan, sound=sound, sound_shift=float(lead / plan.frame_rate) - sound.offset, lead=lead), messages
+    lead = max(0, math.floor(sound.offset * plan.frame_rate)) if is_whole and clip.first_frame == 0 else 0
+    shift = float(lead / plan.frame_rate)
+    end = None if is_whole and clip.end_frame is None else shift + duration
+    return replace(plan, sound=sound, sound_shift=shift - sound.offset, sound_end=end, lead=lead), messages
 
 
 def _own_sound(clip: Clip, frame_rate: Fraction) -> Sound:

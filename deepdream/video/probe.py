@@ -33,6 +33,9 @@ DEMUXERS = (
     "obu m4v mjpeg h261 h263 vc1 yuv4mpegpipe dirac nsv dhav "
     "wav w64 mp3 flac aac loas aiff caf au ac3 eac3 dts truehd amr ape wv tta tak mpc mpc8 voc dsf"
 ).split()
+# What the transfer functions of HDR are called by ffmpeg and by people, by their number in ITU-T H.273.
+HDR_TRANSFERS = {16: ("smpte2084", "PQ"), 18: ("arib-std-b67", "HLG")}
+UNSPECIFIED = 2  # in H.273
 BEGINNING = 8  # frames that are decoded to see how a video is coded
 NOT_A_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 S = TypeVar("S", bound=Stream)
@@ -50,6 +53,17 @@ class Sound:
     index: int
     channels: int
     offset: float
+
+
+@dataclass(frozen=True)
+class Hdr:
+    """How an HDR video is coded: the ``name`` of its transfer function, and ``tags`` for ffmpeg's setparams.
+
+    The tags are that function's and, where the video leaves out the primaries or the matrix, those of BT.2020.
+    """
+
+    name: str
+    tags: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,7 @@ class VideoInfo:
     frame_count: int
     missing_duration: float
     sound: Sound | None
+    hdr: Hdr | None = None
 
     @property
     def has_audio(self) -> bool:
@@ -133,7 +148,18 @@ def probe(path: str | Path) -> VideoInfo:
         frame_count=timing.frame_count,
         missing_duration=max(0.0, promised - timing.seconds),
         sound=sound,
+        hdr=_hdr(first),
     )
+
+
+def _hdr(frame: VideoFrame) -> Hdr | None:
+    """How a frame is coded if it is HDR; None for SDR of any depth."""
+    if frame.color_trc not in HDR_TRANSFERS:
+        return None
+    transfer, name = HDR_TRANSFERS[frame.color_trc]
+    primaries = ":color_primaries=bt2020" if frame.color_primaries == UNSPECIFIED else ""
+    matrix = ":colorspace=bt2020nc" if frame.colorspace == UNSPECIFIED else ""
+    return Hdr(name, f"color_trc={transfer}{primaries}{matrix}")
 
 
 def find_sound(path: str | Path) -> Sound:

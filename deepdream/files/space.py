@@ -1,0 +1,27 @@
+"""Whether frames will fit on the disk: an estimate before any work, for one line to the user."""
+
+import shutil
+from pathlib import Path
+
+# Measured: extracted frames of real clips take 1.2 to 1.9 bytes a pixel as PNG and 0.2 to 0.4 as JPEG, dreams of them
+# 1.3 and 0.5.
+BYTES_A_PIXEL = {"png": 1.6, "jpg": 0.5}
+
+
+def frame_bytes(pixels: int, image_type: str) -> int:
+    """About how many bytes a frame of so many pixels takes as ``"png"`` or ``"jpg"``."""
+    return int(BYTES_A_PIXEL[image_type] * pixels)
+
+
+def space_warning(directory: str | Path, needed: int) -> list[str]:
+    """A line where ``needed`` bytes of frames will hardly fit on the disk of a directory, which may not exist yet."""
+    place = Path(directory).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed <= free:
+        return []
+    return [
+        f"the frames will take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {place}; "
+        "take -it jpg, a smaller --preview, or a part of the video (--start, --end)"
+    ]

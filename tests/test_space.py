@@ -1,0 +1,143 @@
+"""What is said where frames will not fit on the disk, and where it turns out that they do not."""
+
+import errno
+import os
+from collections import namedtuple
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+import pytest
+from clips import cut_clip, make_clip, real_clip, run_ffmpeg
+from helpers import moving_ramps, render, save_frames
+
+import dreamer
+from deepdream.errors import DreamError
+from deepdream.files import atomic, space
+from deepdream.files.frames import open_frames, read_frame
+from deepdream.options import FlowOptions
+from deepdream.video import extract as extracting
+from deepdream.video.extract import extract
+
+Usage = namedtuple("Usage", "total used free")
+QUICK = ["-l", "mixed", "-oct", "1", "-itr", "1"]
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Set how many bytes are free on every disk."""
+    return lambda count: monkeypatch.setattr(space.shutil, "disk_usage", lambda place: Usage(0, 0, count))
+
+
+@pytest.mark.parametrize("image_type", ["png", "jpg"])
+@pytest.mark.parametrize("name", ["bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4"])
+def test_the_estimate_is_about_what_frames_take(tmp_path, name, image_type):
+    extract(cut_clip(tmp_path / "clip.mp4", name, 0.3), tmp_path / "frames", image_type)
+    paths = open_frames(tmp_path / "frames").paths
+    height, width, _ = read_frame(paths[0]).shape
+    taken = np.mean([path.stat().st_size for path in paths])
+    assert taken / 1.3 < space.frame_bytes(width * height, image_type) < 10 * taken
+
+
+def test_the_disk_of_a_directory_to_come_is_asked(tmp_path, free):
+    free(2_000_000_000)
+    assert space.space_warning(tmp_path / "a" / "b", 2_000_000_000) == []
+    (line,) = space.space_warning(tmp_path / "a" / "b", 2_500_000_000)
+    assert line == (
+        f"the frames will take about 2.5 GB, and 2.0 GB are free in {tmp_path}; "
+        "take -it jpg, a smaller --preview, or a part of the video (--start, --end)"
+    )
+
+
+def said(capsys, command):
+    assert dreamer.main(command) == 0
+    return [line for line in capsys.readouterr().err.splitlines() if "GB are free" in line]
+
+
+def test_extract_dream_and_all_in_one_say_it_once_and_go_on(tmp_path, monkeypatch, capsys, free, small_folder):
+    monkeypatch.chdir(tmp_path)
+    make_clip(Path("clip.mp4"), frames=3)
+    network = ["-t", str(small_folder), *QUICK]
+    free(1000)
+    assert len(said(capsys, ["-e", "-i", "clip.mp4", "-o", "Input"])) == 1
+    assert len(said(capsys, ["-i", "Input", "-o", "Output", *network])) == 1
+    assert said(capsys, ["-e", "-i", "clip.mp4", "-o", "Input"]) == []  # nothing is left to do
+    assert said(capsys, ["-i", "Input", "-o", "Output", *network]) == []
+    free(4 * 64 * 48 * 1.6)  # enough for the frames, not for the dreams too
+    (line,) = said(capsys, ["-i", "clip.mp4", "-o", "Video.mp4", *network])
+    assert "Video.frames" not in line and str(tmp_path) in line
+    free(6 * 64 * 48 * 1.6 + 10)
+    assert said(capsys, ["-i", "clip.mp4", "-o", "Other.mp4", *network]) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_a_quota_and_a_read_only_disk_read_alike(tmp_path, monkeypatch, capsys, number, small_folder):
+    monkeypatch.chdir(tmp_path)
+    save_frames(moving_ramps(3, (48, 64)), tmp_path / "Input")
+    command = ["-i", "Input", "-o", "Output", "-t", str(small_folder), *QUICK]
+    replace = os.replace
+
+    def fail(source, target):
+        if Path(target).name == "frame_000001.png":
+            raise OSError(number, os.strerror(number), str(source))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    assert dreamer.main(command) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    reason = os.strerror(number)
+    again = "when it can be written again, the same command goes on"
+    assert line == f"dreamer.py: cannot write {Path('Output/frame_000001.png')}: {reason}; {again}"
+    monkeypatch.setattr(os, "replace", replace)
+    assert dreamer.main(command) == 0
+    assert len(list(Path("Output").glob("frame_*.png"))) == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="NOT TESTED: no /dev/full")
+def test_ffmpeg_on_a_full_disk_reads_like_that_too(tmp_path, monkeypatch):
+    source = make_clip(tmp_path / "clip.mp4", frames=3)
+    full = ffmpeg.input(f"file:{source}").output("file:/dev/full", format="rawvideo")
+    monkeypatch.setattr(extracting, "_extract_graph", lambda *_: full)
+    with pytest.raises(DreamError, match=f"cannot write {tmp_path / 'frames'}: No space left on device; when it can"):
+        extract(source, tmp_path / "frames")
+    assert not list((tmp_path / "frames").glob("image*"))
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS])
+def test_ffmpeg_says_it_in_the_systems_words(tmp_path, number):
+    with pytest.raises(DreamError, match=os.strerror(number)):
+        atomic.check_written(tmp_path, f"image-000007.png: {os.strerror(number)}; Could not write frame")
+    atomic.check_written(tmp_path, "something else")
+
+
+def test_jpg_from_start_to_end_looks_the_same(tmp_path, default_network):
+    """A frame dreamed by itself (-bs 0), from jpg into jpg and from png into png.
+
+    Pixel by pixel they differ as much as those of two seeds do: half a level of noise in the source, as rounding has,
+    turns the waves elsewhere. To the eye they are alike: as strong, and as bright in every part of the picture.
+    """
+    sources, dreams = [], []
+    for image_type in ("png", "jpg"):
+        frames = tmp_path / image_type
+        extract(make_source(tmp_path), frames, image_type)
+        render(frames, tmp_path / f"dream {image_type}", default_network, FlowOptions(blend_static=0),
+               image_type=image_type, layers=("block_9/output",), octaves=3, iterations=5)  # fmt: skip
+        for pictures, directory in ((sources, frames), (dreams, tmp_path / f"dream {image_type}")):
+            (path,) = open_frames(directory).paths
+            pictures.append(np.float32(read_frame(path)))
+    assert abs(sources[0] - sources[1]).mean() < 2
+    assert abs((dreams[0] - dreams[1]).mean(axis=(0, 1))).max() < 2
+    assert abs(blocks(dreams[0]) - blocks(dreams[1])).mean() < 2
+    strengths = [abs(dream - source).mean() for dream, source in zip(dreams, sources)]
+    assert strengths[1] == pytest.approx(strengths[0], rel=0.15)  # with the noise of jpg itself
+
+
+def make_source(directory):
+    run_ffmpeg("-i", real_clip("bikes.mp4"), "-frames:v", 1, "-c:v", "ffv1", directory / "one.mkv")
+    return directory / "one.mkv"
+
+
+def blocks(picture):
+    """The means of blocks of 16x16 pixels."""
+    height, width = (side // 16 for side in picture.shape[:2])
+    return picture[: 16 * height, : 16 * width].reshape(height, 16, width, 16, 3).mean(axis=(1, 3))
