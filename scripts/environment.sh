@@ -34,7 +34,9 @@ install_torch() {
   wanted="$(grep '^torch==' "$root/requirements.txt")"
   "$pip" install --quiet --dry-run --no-deps --no-index "$wanted" 2>/dev/null && return
   if ! command -v nvidia-smi >/dev/null; then
-    "$pip" install --quiet --retries 1 --timeout 15 --index-url https://download.pytorch.org/whl/cpu "$wanted" && return
+    # Where that index cannot be reached the next line gets to say what is wrong, if anything still is.
+    "$pip" install --quiet --retries 1 --timeout 15 --index-url https://download.pytorch.org/whl/cpu "$wanted" \
+      2>/dev/null && return
   fi
   "$pip" install --quiet "$wanted"
 }
