@@ -33,7 +33,7 @@ from deepdream.options import (
 )
 from deepdream.settings import options_from
 from deepdream.show.progress import Screen, one_line
-from deepdream.video.formats import MUXERS
+from deepdream.video.formats import CONTAINERS
 
 if TYPE_CHECKING:
     from deepdream.networks.network import Network
@@ -179,7 +179,7 @@ def _check_mode(run: RunOptions) -> None:
         if not getattr(run, option):
             raise UsageError(f"-{option[0]}/--{option} is missing (--help shows examples)")
     dreaming = not (run.extract or run.create or Path(run.input).is_file())
-    if dreaming and Path(run.output).suffix.lower() in MUXERS:
+    if dreaming and Path(run.output).suffix.lower() in CONTAINERS:
         raise UsageError(
             f"{run.input} is no video, and {run.output} is one; dream frames into a directory, "
             "then create the video with -c 1"
@@ -288,9 +288,9 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     from deepdream.video.extract import check_extract
     from deepdream.video.part import open_part
 
-    if video.suffix.lower() not in MUXERS:
+    if video.suffix.lower() not in CONTAINERS:
         raise UsageError(
-            f"{source} is a video, so -o {video} must be one too ({', '.join(MUXERS)}); "
+            f"{source} is a video, so -o {video} must be one too ({', '.join(CONTAINERS)}); "
             "to extract its frames alone add -e 1"
         )
     work = video.with_suffix(".frames")
@@ -340,7 +340,7 @@ def show_settings(path: Path) -> None:
     """Print the commands that made a dreamed frame or a created video."""
     from deepdream.files.frames import read_note
     from deepdream.files.note import commands
-    from deepdream.video.create import NOTE_KEY
+    from deepdream.video.encode import NOTE_KEY
     from deepdream.video.probe import read_metadata
 
     is_frame = any(path.suffix.lower() in endings for endings in IMAGE_TYPES.values())

@@ -20,6 +20,7 @@ IMAGE_TYPES = {"jpg": (".jpg", ".jpeg"), "png": (".png",)}
 ENGINES = ("torch", "caffe")
 PRECISIONS = ("float32", "bfloat16")
 DEFAULT_FRAME_RATE = Fraction(25)
+CODECS = ("h264", "h264-10bit", "h265", "h265-10bit", "vp9", "av1", "prores", "gif")
 
 
 class FlowMode(IntEnum):
@@ -279,7 +280,8 @@ class VideoOptions:
     """How a video is made.
 
     ``frame_rate``: a `Fraction`, or None for that of the source video, else `DEFAULT_FRAME_RATE`.
-    ``audio``: a file, ``"none"``, or None for the source video's own sound.
+    ``audio``: a file, ``"none"``, or None for the source video's own sound. ``codec``: one of `CODECS`, or None for
+    the one of the video's ending; ``crf``: its quality, less is better, or None for the codec's default.
     """
 
     frame_rate: Fraction | None = setting(
@@ -290,6 +292,14 @@ class VideoOptions:
     audio: str | None = setting(
         None, "--audio", metavar="FILE/none", help=f"sound track, or {NO_AUDIO}",
         default_text="the source video's own, at its own rate",
+    )  # fmt: skip
+    codec: str | None = setting(
+        None, "--codec", choices=CODECS, help="how to code the video",
+        default_text="h264; vp9 in a .webm, gif in a .gif",
+    )  # fmt: skip
+    crf: int | None = setting(
+        None, "--crf", metavar="N", type=int, low=0, high=63, help="quality, less is better and larger",
+        default_text="20 for h264, 22 for h265, 24 for vp9 and av1",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

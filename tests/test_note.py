@@ -25,7 +25,7 @@ from deepdream.options import (
     VideoOptions,
 )
 from deepdream.settings import words
-from deepdream.video.create import NOTE_KEY
+from deepdream.video.encode import NOTE_KEY
 from deepdream.video.probe import read_metadata
 
 PICTURE = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(6, 8, 3)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from deepdream.errors import DreamError, UsageError
 from deepdream.files.clip import Clip, read_clip, write_clip
 from deepdream.files.frames import open_frames, read_frame, write_frame
 from deepdream.options import VideoOptions
-from deepdream.video import create as creating
+from deepdream.video import encode as encoding
 from deepdream.video import extract as extracting
 from deepdream.video import ffmpeg as ffmpeg_process
+from deepdream.video import formats
 from deepdream.video import probe as probing
 from deepdream.video.create import create
 from deepdream.video.extract import extract
@@ -560,8 +562,8 @@ def test_a_video_is_made_once(frames, tmp_path, monkeypatch):
     target = tmp_path / "made.mkv"
     create(frames, target, SILENT)
     before = target.read_bytes()
-    run = creating.run_ffmpeg
-    monkeypatch.setattr(creating, "run_ffmpeg", None)
+    run = encoding.run_ffmpeg
+    monkeypatch.setattr(encoding, "run_ffmpeg", None)
     assert "already" in create(frames, target, SILENT).messages[-1]
     with pytest.raises(UsageError, match="--overwrite"):
         create(frames, target, VideoOptions(frame_rate=Fraction(12)))
@@ -569,7 +571,7 @@ def test_a_video_is_made_once(frames, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="--overwrite"):
         create(frames, target, SILENT)
     assert target.read_bytes() == before
-    monkeypatch.setattr(creating, "run_ffmpeg", run)
+    monkeypatch.setattr(encoding, "run_ffmpeg", run)
     create(frames, target, SILENT, overwrite=True)
     assert decode(target)[1].mean() < 4
 
@@ -591,7 +593,8 @@ def test_a_damaged_frame_leaves_no_video(frames, tmp_path):
 
 
 def test_ffmpeg_that_dies_is_an_error_with_its_words(frames, tmp_path, monkeypatch):
-    monkeypatch.setattr(creating, "CRF", "nonsense")
+    nonsense = replace(formats.CODECS["h264"], crf=("nonsense", 51))
+    monkeypatch.setitem(formats.CODECS, "h264", nonsense)
     with pytest.raises(DreamError, match="ffmpeg failed: .*crf") as failure:
         create(frames, tmp_path / "made.mp4", SILENT)
     assert "\n" not in str(failure.value) and failure.value.exit_status == 1

@@ -218,7 +218,10 @@ def open_media(path: Path) -> Iterator[InputContainer]:
 def read_metadata(path: str | Path) -> dict[str, str]:
     """What a video or sound file says of itself, by keys in lower case."""
     with open_media(Path(path)) as container:
-        return {key.lower(): value for key, value in container.metadata.items()}
+        metadata = {key.lower(): value for key, value in container.metadata.items()}
+        if container.format.name == "gif" and "\n" in metadata.get("comment", ""):  # it has room for one text
+            metadata["comment"], _, metadata["description"] = metadata["comment"].partition("\n")
+        return metadata
 
 
 def file_url(path: str | Path) -> str:
