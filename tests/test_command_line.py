@@ -262,7 +262,7 @@ def test_names_that_look_like_options_are_names(run_here, tmp_path):
         ("-i Input -o Output -t nowhere", "nowhere is not a directory"),
         ("-i Input -o Video.mp4", "create the video with -c 1"),
         ("-i Input/image-000001.png -o Video.mp4", "image-000001.png"),
-        ("-c 1 -i Input -o Video.gif", ".mp4"),
+        ("-c 1 -i Input -o Video.avi", ".mp4"),
         ("-e 1 -i notes.txt -o Frames", "notes.txt"),
         ("-i Input -o Output --frob", "--frob"),
     ],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from clips import make_clip, real_clip, run_ffmpeg
 
+import dreamer
 from deepdream.errors import UsageError
 from deepdream.files.frames import open_frames, read_frame
 from deepdream.video import ffmpeg as ffmpeg_process
@@ -95,3 +96,13 @@ def test_where_no_ffmpeg_can_tone_map_it_is_one_line_before_any_work(tmp_path, m
     with pytest.raises(UsageError, match="poor was built without tonemap, zscale; pip install imageio-ffmpeg"):
         extract(open_part(source), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_all_in_one_says_it_once(tmp_path, monkeypatch, capsys, small_folder):
+    monkeypatch.chdir(tmp_path)
+    source = make_hdr(tmp_path / "hdr.mov", "bikes.mp4", "arib-std-b67")
+    command = ["-i", source.name, "-o", "Video.mp4", "-t", str(small_folder), "-l", "mixed", "-oct", "1", "-itr", "0"]
+    assert dreamer.main([*command, "-p", "160"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "HDR" in line]
+    assert lines == ["hdr.mov is HDR (HLG); its frames are tone-mapped to BT.709"]
+    assert abs(extracted("Video.frames/Input") - originals("bikes.mp4")).mean() < 6
