@@ -14,6 +14,7 @@ from deepdream.options import PartOptions, VideoOptions, parse_time
 from deepdream.video import extract as extracting
 from deepdream.video.create import create
 from deepdream.video.extract import extract
+from deepdream.video.ffmpeg import ffmpeg_binary
 from deepdream.video.part import open_part
 
 
@@ -84,6 +85,48 @@ def test_a_part_holds_just_those_frames_of_the_whole(tmp_path, make, name, rate)
         assert pictures(directory) == every[first:end]
         assert (clip.first_frame, clip.end_frame, clip.frame_count) == (first, end, len(every[first:end]))
         assert read_clip(directory) == clip
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("reordered.mp4", ("-bf", 3)),
+        ("plain.mkv", ()),
+        ("late.mov", ("-output_ts_offset", 3)),
+        ("hevc.mkv", ("-c:v", "libx265")),
+        ("open.mp4", ("-x264-params", "open-gop=1")),
+        ("edited.mp4", ()),
+    ],
+)
+def test_far_in_it_jumps_to_the_same_frames(tmp_path, monkeypatch, name, options):
+    source = make_clip(tmp_path / name, "-g", 12, *options, frames=75)
+    if name == "edited.mp4":
+        source = tmp_path / "cut.mp4"
+        run_ffmpeg("-ss", "0.2", "-i", tmp_path / name, "-c", "copy", source)
+    extract(source, tmp_path / "whole")
+    monkeypatch.setattr(extracting, "SEEK_AFTER", 20)
+    monkeypatch.setattr(extracting, "SEEK_MARGIN", 0.6)
+    part = open_part(source, PartOptions(1.8, 2.2))
+    assert "-ss" in extracting._extract_graph(part, "png", ffmpeg_binary()).get_args()
+    monkeypatch.setattr(extracting, "run_ffmpeg", once(extracting.run_ffmpeg))
+    extract(part, tmp_path / "part")
+    assert pictures(tmp_path / "part") == pictures(tmp_path / "whole")[45:55]
+
+
+def test_a_jump_that_lands_wrong_is_undone(tmp_path, monkeypatch):
+    source = make_clip(tmp_path / "clip.mp4", "-g", 12, frames=75)
+    extract(source, tmp_path / "whole")
+    monkeypatch.setattr(extracting, "SEEK_AFTER", 20)
+    part = open_part(source, PartOptions(1.8, 2.2))
+    monkeypatch.setattr(extracting, "SEEK_MARGIN", -0.2)  # beyond the start of the part
+    extract(part, tmp_path / "part")
+    assert pictures(tmp_path / "part") == pictures(tmp_path / "whole")[45:55]
+
+
+def once(function):
+    """A function that fails when it is called again."""
+    calls = iter((function,))
+    return lambda *arguments, **more: next(calls)(*arguments, **more)
 
 
 def test_a_time_between_two_frames_starts_with_the_next(tmp_path):

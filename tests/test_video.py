@@ -25,7 +25,7 @@ from deepdream.options import VideoOptions
 from deepdream.video import encode as encoding
 from deepdream.video import extract as extracting
 from deepdream.video import ffmpeg as ffmpeg_process
-from deepdream.video import formats
+from deepdream.video import formats, timing
 from deepdream.video import probe as probing
 from deepdream.video.create import create
 from deepdream.video.extract import extract
@@ -128,16 +128,16 @@ def test_a_packet_without_times_counts_too(tmp_path, monkeypatch):
                 packet.dts = None  # shown at an unknown time
             yield packet
 
-    source, demux = make_clip(tmp_path / "clip.mkv", "-bf", 0, frames=12), probing._packets
-    monkeypatch.setattr(probing, "_packets", packets)
+    source, demux = make_clip(tmp_path / "clip.mkv", "-bf", 0, frames=12), timing.packets
+    monkeypatch.setattr(timing, "packets", packets)
     with probing.open_media(source) as container:
-        timing = probing._timing(container, 0)
-    assert (timing.frame_count, timing.is_constant) == (12, True)
+        found = timing.read_timing(container, 0)
+    assert (found.frame_count, found.is_constant) == (12, True)
 
 
 def test_times_decide_whether_a_rate_is_constant():
     def rate(ticks, time_base=Fraction(1, 1000), last_duration=40, hints=()):
-        return probing._frame_rate(np.array(ticks), last_duration, time_base, list(hints))
+        return timing.find_rate(np.array(ticks), last_duration, time_base, list(hints))
 
     even = [40 * number for number in range(50)]
     assert rate(even) == (25, True)
@@ -155,7 +155,7 @@ def test_times_decide_whether_a_rate_is_constant():
 def test_soft_telecine_is_film_again():
     # Film on NTSC discs: pictures stay for two fields and three in turn.
     fields = np.cumsum([0] + [2, 3] * 24)
-    rate = probing._frame_rate(fields * 1501.5, 3003, Fraction(1, 90000), [Fraction(30000, 1001)])
+    rate = timing.find_rate(fields * 1501.5, 3003, Fraction(1, 90000), [Fraction(30000, 1001)])
     assert rate == (Fraction(24000, 1001), True)
 
 

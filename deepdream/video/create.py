@@ -22,7 +22,8 @@ from deepdream.files.frames import FrameDirectory, missing_numbers, open_frames,
 from deepdream.options import DEFAULT_FRAME_RATE, NO_AUDIO, VideoOptions
 from deepdream.video.encode import MAX_GIF_RATE, NOTE_KEY, Plan, encode, graph
 from deepdream.video.formats import Format, find_format
-from deepdream.video.probe import Sound, find_sound, read_metadata, show_rate
+from deepdream.video.probe import Sound, find_sound, read_metadata
+from deepdream.video.timing import show_rate
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from deepdream.files.frames import PREVIEW_NAME
 from deepdream.options import IMAGE_TYPES
 from deepdream.video.ffmpeg import SCALE_FLAGS, ffmpeg_binary, run_ffmpeg
 from deepdream.video.part import Part, open_part
-from deepdream.video.probe import VideoInfo, file_url, show_rate
+from deepdream.video.probe import VideoInfo, file_url
+from deepdream.video.timing import show_rate
 
 PART_DIRECTORY = ".extract.part"  # where frames wait, inside their directory, until all are there
 FRAME_NAME = re.compile(r"image-\d{6,}\.(png|jpg)")
@@ -34,6 +35,9 @@ TONE_MAP = (
     "setparams={tags},zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,"
     "tonemap=mobius:param=0.7:peak=4.93:desat=0,zscale=t=bt709:m=gbr:r=pc,format=gbrp"
 )
+INDEXED = ("mov", "matroska")  # demuxers that find a key frame by an index
+SEEK_AFTER = 500  # frames: so many are decoded faster than it matters
+SEEK_MARGIN = 10.0  # seconds: longer than frames are reordered
 Progress = Callable[[int, int], None]  # told of (done, total) frames
 
 
@@ -197,6 +201,12 @@ def _make_frames(part: Part, work: Path, image_type: str, on_progress: Progress 
     with whole_directory(work):
         complaints = run_ffmpeg(_extract_graph(part, image_type, binary), work, binary, on_frame=on_frame)
         paths = _our_frames(work)
+        if _can_seek(part) and len(paths) != part.frame_count:  # the file's index is wrong: read it from the start
+            for path in paths:
+                path.unlink()
+            graph = _extract_graph(part, image_type, binary, seek=False)
+            complaints = run_ffmpeg(graph, work, binary, on_frame=on_frame)
+            paths = _our_frames(work)
         _check_damage(part, len(paths), complaints)
         for path in paths:  # on the disk before clip.json says so
             sync(path)
@@ -222,14 +232,28 @@ def _find_binary(part: Part) -> str:
     return ffmpeg_binary(*(("zscale", "tonemap") if part.info.hdr else ()))
 
 
-def _extract_graph(part: Part, image_type: str, binary: str) -> ffmpeg.nodes.OutputStream:
+def _can_seek(part: Part) -> bool:
+    """Whether to jump to a part instead of decoding all before it: far in, in a file with an index and known times."""
+    info = part.info
+    return part.first_frame > SEEK_AFTER and info.times is not None and info.demuxer in INDEXED and not info.interlaced
+
+
+def _extract_graph(part: Part, image_type: str, binary: str, seek: bool = True) -> ffmpeg.nodes.OutputStream:
     """ffmpeg's graph from a video to numbered pictures in the directory it runs in."""
     info, filters = part.info, []
+    jump: dict[str, str | int | None] = {}
     if info.interlaced:
         filters.append("bwdif=mode=send_frame:deint=interlaced")
     if not info.constant_rate:
         filters.append(f"fps={info.frame_rate}")
-    if part.first_frame or part.end_frame is not None:
+    if seek and _can_seek(part) and info.times is not None:
+        # With the file's own clock (copyts), and cut half way between two frames.
+        edges = (info.times[1:] + info.times[:-1]) / 2
+        start = edges[part.first_frame - 1]
+        jump = {"ss": f"{start - SEEK_MARGIN:.6f}", "seek_timestamp": 1, "noaccurate_seek": None, "copyts": None}
+        end = "" if part.end_frame is None else f":end={edges[part.end_frame - 1]:.6f}"
+        filters.append(f"trim=start={start:.6f}{end}")
+    elif part.first_frame or part.end_frame is not None:
         end = "" if part.end_frame is None else f":end_frame={part.end_frame}"
         filters.append(f"trim=start_frame={part.first_frame}{end}")
     if info.hdr:
@@ -238,7 +262,7 @@ def _extract_graph(part: Part, image_type: str, binary: str) -> ffmpeg.nodes.Out
         filters.append(f"scale=flags={SCALE_FLAGS}:out_color_matrix=bt601:out_range=pc,format=yuvj444p")
     else:
         filters.append(f"scale=flags={SCALE_FLAGS},format=rgb24")
-    source = ffmpeg.input(file_url(info.path), format=info.demuxer, protocol_whitelist="file,pipe")
+    source = ffmpeg.input(file_url(info.path), format=info.demuxer, protocol_whitelist="file,pipe", **jump)
     return source[str(info.index)].output(
         f"image-%06d.{image_type}",  # a relative name: a % in the directory's would count as part of the pattern
         format="image2",

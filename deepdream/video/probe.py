@@ -3,14 +3,13 @@
 Only real local files are opened: playlists, scripts and patterns open other files than the one that was named.
 """
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, TypeVar, overload
+from typing import TypeVar, overload
 
 import av
 import numpy as np
@@ -24,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from deepdream.errors import UsageError
-from deepdream.options import DEFAULT_FRAME_RATE
+from deepdream.video.timing import packets, read_timing
 
 # The demuxers of films and sound, of those that open no other file (as hls, concat and image2 do); none of single
 # pictures (png_pipe …).
@@ -73,7 +72,8 @@ class VideoInfo:
     ``width`` and ``height`` in pixels and ``pixel_aspect`` (width by height of one pixel) are those of
     the upright frame. ``frame_count`` frames at ``frame_rate`` a second are what extracting gives:
     each of the file's where its rate is constant, else as many as keep its duration. ``missing_duration``:
-    seconds that the file's header promises and the file does not hold, because it was cut off.
+    seconds that the file's header promises and the file does not hold, because it was cut off. ``times``: when each
+    frame is shown, in seconds of the file's clock, where that is known of all of them.
     """
 
     path: Path
@@ -89,6 +89,7 @@ class VideoInfo:
     missing_duration: float
     sound: Sound | None
     hdr: Hdr | None = None
+    times: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def has_audio(self) -> bool:
@@ -97,15 +98,6 @@ class VideoInfo:
     @property
     def audio_offset(self) -> float:
         return self.sound.offset if self.sound else 0.0
-
-
-class _Timing(NamedTuple):
-    """When the frames of a stream are shown. ``seconds``: how long all its packets last, shown or not."""
-
-    frame_rate: Fraction
-    is_constant: bool
-    frame_count: int
-    seconds: float
 
 
 def probe(path: str | Path) -> VideoInfo:
@@ -134,7 +126,7 @@ def probe(path: str | Path) -> VideoInfo:
             promised = (container.duration or 0) / av.time_base - 1
         sound = _sound(path, demuxer, audio, sounds, _seconds_between(audio, sounds, video, frames))
     with open_media(path) as container:
-        timing = _timing(container, index)
+        timing = read_timing(container, index)
     return VideoInfo(
         path=path,
         demuxer=demuxer,
@@ -149,6 +141,7 @@ def probe(path: str | Path) -> VideoInfo:
         missing_duration=max(0.0, promised - timing.seconds),
         sound=sound,
         hdr=_hdr(first),
+        times=timing.times,
     )
 
 
@@ -240,21 +233,13 @@ def _pick(streams: Sequence[S], best: Stream | None) -> S | None:
     return next((stream for stream in real if best and stream.index == best.index), next(iter(real), None))
 
 
-def _packets(container: InputContainer, *streams: Stream) -> Iterator[Packet]:
-    """The packets that hold something, up to the end or to where the file is broken off."""
-    try:
-        yield from (packet for packet in container.demux(*streams) if packet.size)
-    except av.FFmpegError:
-        return  # ffmpeg stops here too, and says so: extract reports it
-
-
 def _beginning(
     container: InputContainer, video: VideoStream | None, audio: AudioStream | None
 ) -> tuple[list[VideoFrame], list[AudioFrame]]:
     """The first decoded frames of the two streams: `BEGINNING` of ``video``, one of ``audio``, or a few more."""
     pictures: list[VideoFrame] = []
     sounds: list[AudioFrame] = []
-    for packet in _packets(container, *(stream for stream in (video, audio) if stream)):
+    for packet in packets(container, *(stream for stream in (video, audio) if stream)):
         if video and packet.stream_index == video.index and len(pictures) < BEGINNING:
             pictures += _decode(video, packet)
         elif audio and packet.stream_index == audio.index and not sounds:
@@ -277,69 +262,3 @@ def _decode(stream: VideoStream | AudioStream, packet: Packet | None) -> Sequenc
         return stream.codec_context.decode(packet)
     except av.FFmpegError:
         return []  # a recording may start between key frames: what comes before the first cannot be decoded
-
-
-def _timing(container: InputContainer, index: int) -> _Timing:
-    """The `_Timing` of the video stream ``index``, from when each of its packets is shown."""
-    video = container.streams[index]
-    assert isinstance(video, VideoStream)
-    time_base = video.time_base or Fraction(1, av.time_base)
-    hints = [rate for rate in (video.average_rate, video.guessed_rate) if rate]
-    timed: list[tuple[int, int, bool, bool]] = []  # not the packets themselves: they hold the whole video
-    untimed = 0
-    for packet in _packets(container, video):
-        ticks = packet.dts if packet.pts is None else packet.pts
-        if ticks is None:
-            untimed += 1
-        else:
-            timed.append((ticks, packet.duration or 0, packet.is_keyframe, packet.is_discard))
-    # What refers to a frame before the first key frame is never decoded; what an edit list discards is never shown.
-    start = min((ticks for ticks, _, is_key, _ in timed if is_key), default=-math.inf)
-    shown = sorted((ticks, duration) for ticks, duration, _, discard in timed if ticks >= start and not discard)
-    if not shown:
-        rate, count = (hints + [DEFAULT_FRAME_RATE])[0], untimed + len(timed)
-        return _Timing(rate, True, count, float(count / rate))
-    times, last_duration = np.array([ticks for ticks, _ in shown]), shown[-1][1]
-    rate, is_constant = _frame_rate(times, last_duration, time_base, hints)
-    seconds = (max(ticks + duration for ticks, duration, *_ in timed) - min(timed)[0]) * time_base
-    if is_constant:
-        return _Timing(rate, True, untimed + len(shown), float(seconds))
-    return _Timing(rate, False, round(int(times[-1] - times[0] + last_duration) * time_base * rate), float(seconds))
-
-
-def _frame_rate(
-    ticks: np.ndarray, last_duration: int, time_base: Fraction, hints: list[Fraction]
-) -> tuple[Fraction, bool]:
-    """(frames a second, is that constant) of frames shown at ``ticks``, sorted, in units of ``time_base`` seconds.
-
-    Constant is a rate that puts each frame at its time, but for the rounding of the time base or, failing that, for a
-    jitter of less than half a frame: a dropped frame is a whole one. Else the rate is the one most frames come at.
-    """
-    if len(ticks) == 1:
-        return (hints + [1 / (last_duration * time_base) if last_duration else DEFAULT_FRAME_RATE])[0], True
-    mean = Fraction(int(ticks[-1] - ticks[0]), len(ticks) - 1)
-    if mean and last_duration < 2 * mean:
-        measured = (1 / (mean * time_base)).limit_denominator(100_000)
-        for tolerance in (0.001, min(2.0, float(mean / 4)), float(mean / 2)):  # in ticks: exact, rounded, jittering
-            for rate in (*_common_rates(measured), *hints, measured):
-                late = ticks - np.arange(len(ticks)) / float(rate * time_base)
-                if np.ptp(late) <= tolerance:
-                    return rate, True
-    intervals = np.sort(np.diff(ticks))
-    intervals = intervals[intervals > 0]
-    usual = int(intervals[len(intervals) // 2]) if len(intervals) else last_duration or 1
-    measured = (1 / (usual * time_base)).limit_denominator(100_000)
-    common = (rate for rate in _common_rates(measured) if abs(1 / (rate * time_base) - usual) <= 1)
-    return next(common, measured), False
-
-
-def _common_rates(rate: Fraction) -> list[Fraction]:
-    """The rates next to ``rate`` of the kinds 25 and 30000/1001, the nearer one first."""
-    ntsc = Fraction(1000, 1001)
-    rates = [common for common in (Fraction(round(rate)), round(rate / ntsc) * ntsc) if common > 0]
-    return sorted(rates, key=lambda common: abs(common - rate))
-
-
-def show_rate(rate: Fraction) -> str:
-    """A frame rate as people write it: 25, or 29.970."""
-    return f"{rate.numerator}" if rate.denominator == 1 else f"{float(rate):.3f}"
