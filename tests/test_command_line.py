@@ -161,7 +161,7 @@ def test_the_same_command_again_changes_nothing(run_here, tmp_path):
 
 
 def test_an_interrupted_run_says_so_and_goes_on_to_the_same_bytes(run, frames, tmp_path, environment):
-    options = ["-i", "Input", "-flow", "-itr", "40", "-oct", "2"]  # long enough to be stopped in its midst
+    options = ["-i", "Input", "-flow", "-itr", "15", "-oct", "2"]  # long enough to be stopped in its midst
     assert run(*options, "-o", "Whole").returncode == 0
     command = [sys.executable, str(ROOT / "dreamer.py"), *options, "-o", "Output"]
     running = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)

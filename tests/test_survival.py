@@ -77,10 +77,9 @@ def test_a_kill_amid_a_repair_leaves_the_rest_to_repair(place, monkeypatch):
     assert dreamer.main(command("-flow")) == 0
     wanted = read_dreams("Output")
     Path("Output", "frame_000001.png").unlink()
-    monkeypatch.setattr("deepdream.render.journal.Journal.record", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    assert dreamer.main(command("-flow")) == 130
-    monkeypatch.undo()
-    os.chdir(place)
+    with monkeypatch.context() as patch:
+        patch.setattr("deepdream.render.journal.Journal.record", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        assert dreamer.main(command("-flow")) == 130
     notes = Path("Output", "frames.jsonl").read_text().splitlines()
     assert len(notes) == 1  # nothing that came after the lost frame counts as done
     assert dreamer.main(command("-flow")) == 0

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from helpers import run_python
+from helpers import ROOT, run_python
 
 from deepdream import threads
 from deepdream.memory import available
@@ -135,7 +135,7 @@ def test_the_affinity_mask_counts():
         "import os; from deepdream.threads import read_use; before = read_use().shared[0].count;"
         "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(before, read_use().shared[0].count)"
     )
-    assert run_python("-c", code).stdout.split()[1] == "1"
+    assert run_python("-c", code, cwd=ROOT).stdout.split()[1] == "1"
 
 
 def test_what_a_child_uses_is_its_own():
