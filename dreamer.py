@@ -226,7 +226,8 @@ def run_dream(
     from deepdream.files.note import dream_note
     from deepdream.files.space import frame_bytes, space_warning
     from deepdream.memory import predict as memory
-    from deepdream.render.sequence import check_source, dream_frames, open_render
+    from deepdream.render.plan import check_source, open_render
+    from deepdream.render.sequence import dream_frames
 
     started = time.monotonic()
     guide = _find_guide(arguments.render.guide, source)
@@ -249,9 +250,9 @@ def run_dream(
     if todo:
         pixels = render.size[0] * render.size[1]
         screen.tell(*space_warning(output, todo * frame_bytes(pixels, frames.image_type)))
-    with screen.dream(render.pixel_steps, count, output / PREVIEW_NAME) as progress:
+    with screen.dream(render.pixel_steps, render.cut_pixel_steps, count, output / PREVIEW_NAME) as progress:
         try:
-            for report in dream_frames(render, network, progress.on_step):
+            for report in dream_frames(render, network, progress.on_step, progress.on_cut):
                 progress.on_frame(report)
         except Exception as error:
             if not is_out_of_memory(error):

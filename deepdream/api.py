@@ -18,7 +18,8 @@ from deepdream.interface import Network
 from deepdream.options import ENGINES, PRECISIONS, NetworkOptions, RenderOptions
 from deepdream.picture import ascent
 from deepdream.picture.ascent import StepReport
-from deepdream.render.sequence import FrameReport, dream_frames, objectives_at, open_render
+from deepdream.render.plan import open_render
+from deepdream.render.sequence import FrameReport, dream_frames, objectives_at
 
 OnMessage = Callable[[str], object]
 _log = logging.getLogger("deepdream").info

@@ -5,10 +5,11 @@ constructors raise `UsageError`, so an instance that exists has been checked. A 
 made by `setting`.
 """
 
+import math
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass
-from enum import IntEnum
+from dataclasses import MISSING, dataclass, replace
+from enum import IntEnum, StrEnum
 from fractions import Fraction
 
 from deepdream.errors import UsageError
@@ -31,6 +32,14 @@ class FlowMode(IntEnum):
     STABLE = 2
 
 
+class Colors(StrEnum):
+    """What a dream may change of the picture's colours."""
+
+    DREAM = "dream"
+    NATURAL = "natural"
+    SOURCE = "source"
+
+
 class DivideMode(IntEnum):
     """How an octave that is larger than the limits is divided."""
 
@@ -42,6 +51,9 @@ class DivideMode(IntEnum):
 
 # A dream that is to keep calm must inherit as much where it is still as where it moves.
 BLEND_STATIC = {FlowMode.OFF: 0.1, FlowMode.BLEND: 0.1, FlowMode.STABLE: 0.9}
+FLOW_ITERATIONS = 0.3  # of a shot's first frame: a frame that inherits is mostly dreamed already
+# Ripples flicker and use up steps. The historic modes keep their look.
+SMOOTH = {FlowMode.OFF: 0.0, FlowMode.BLEND: 0.0, FlowMode.STABLE: 1.0}
 
 
 def parse_frame_rate(text: str) -> Fraction:
@@ -183,7 +195,21 @@ class DreamOptions:
         0, "-p", "--preview", metavar="WIDTH", low=0, high=32_768,
         help="dream at this width, height in proportion; 0 is full size",
     )  # fmt: skip
+    dream_width: int = setting(
+        0, "--dreamwidth", metavar="WIDTH", low=0, high=32_768, historic=0,
+        help="dream at this width and lay what the dream adds onto the full frame; 0 is the frame's own",
+    )  # fmt: skip
     seed: int = setting(0, "--seed", metavar="N", low=0, help="seed of the jitter")
+    smooth: float | None = setting(
+        None, "--smooth", metavar="A", low=0, high=2, type=float, historic=0,
+        help="smooth each step: weight its waves by frequency to the power of -A; 1 is a painted look without ripples",
+        default_text=f"{SMOOTH[FlowMode.OFF]:g}; with -flow {FlowMode.STABLE:d} {SMOOTH[FlowMode.STABLE]:g}",
+    )  # fmt: skip
+    colors: Colors = setting(
+        Colors.DREAM, "--colors", choices=[color.value for color in Colors], historic=Colors.DREAM.value,
+        help="dream: the network's own; natural: like those of photographs; source: only brightness changes",
+        type=str, default_text=Colors.DREAM.value,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)
@@ -197,7 +223,8 @@ class FlowOptions:
 
     ``threshold``: motion threshold on the flow's magnitude scaled to 0..255 over the frame.
     ``blend_flow`` and ``blend_static``: shares (0..1) inherited where it moves and where it is still. None for
-    the latter means the mode's own, one of `BLEND_STATIC`, which takes its place.
+    the latter means the mode's own, one of `BLEND_STATIC`, which takes its place. ``iterations``: steps an octave of a
+    frame that inherits under STABLE.
     """
 
     mode: FlowMode = setting(
@@ -216,6 +243,13 @@ class FlowOptions:
         None, "-bs", "--blendstatic", metavar="X", low=0, high=1, type=float,
         help="share inherited where it is still",
         default_text=f"{BLEND_STATIC[FlowMode.OFF]}; with -flow {FlowMode.STABLE:d} {BLEND_STATIC[FlowMode.STABLE]}",
+    )  # fmt: skip
+
+    iterations: int | None = setting(
+        None, "-fitr", "--flowiterations", metavar="N", low=0, high=100_000, type=int, historic=None,
+        help=f"with -flow {FlowMode.STABLE:d}: steps an octave of a frame that inherits; a shot's first frame takes "
+        "--iterations",
+        default_text=f"{FLOW_ITERATIONS:g} of --iterations, rounded up",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -245,6 +279,7 @@ class RenderOptions:
     """All that decides what the dreamed frames look like, besides the network and the source frames.
 
     ``guide``: the path of a guide image, or None. ``image_type``: ``"jpg"``, ``"png"`` or None for that of the frames.
+    What depends on the flow mode and was not given takes its default here.
     """
 
     dream: DreamOptions = DreamOptions()
@@ -255,6 +290,16 @@ class RenderOptions:
         help="guide image: a path, or a name inside the input directory",
     )  # fmt: skip
     image_type: str | None = None
+
+    def __post_init__(self) -> None:
+        dream, flow = self.dream, self.flow
+        if dream.smooth is None:
+            object.__setattr__(self, "dream", replace(dream, smooth=SMOOTH[flow.mode]))  # the class is frozen
+        if flow.mode != FlowMode.STABLE:
+            object.__setattr__(self, "flow", replace(flow, iterations=None))
+        elif flow.iterations is None:
+            few = math.ceil(FLOW_ITERATIONS * dream.iterations)
+            object.__setattr__(self, "flow", replace(flow, iterations=few))
 
 
 @dataclass(frozen=True)

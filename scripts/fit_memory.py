@@ -25,7 +25,8 @@ from deepdream.memory import malloc, predict  # noqa: E402
 from deepdream.networks import load_network  # noqa: E402
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions  # noqa: E402
 from deepdream.picture import ascent, objectives  # noqa: E402
-from deepdream.render.sequence import dream_frames, open_render  # noqa: E402
+from deepdream.render.plan import open_render  # noqa: E402
+from deepdream.render.sequence import dream_frames  # noqa: E402
 
 TILES = DivideOptions(DivideMode.SEAMLESS, 400, 400)  # pixels: most that a dream in these holds is copies of the frame
 SMALL = torch.zeros(3, 64, 64)  # a picture whose gradient itself takes next to nothing

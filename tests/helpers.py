@@ -12,7 +12,8 @@ from PIL import Image
 from deepdream.files.frames import open_frames
 from deepdream.networks import resolve_layers
 from deepdream.options import DivideOptions, DreamOptions, FlowOptions, RenderOptions
-from deepdream.render.sequence import dream_frames, open_render
+from deepdream.render.plan import open_render
+from deepdream.render.sequence import dream_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"

@@ -21,7 +21,8 @@ from benchmark import command, engines, frames, steps  # noqa: E402
 from deepdream.errors import DreamError  # noqa: E402
 from deepdream.files.frames import open_frames  # noqa: E402
 from deepdream.networks.caffemodel import load_model  # noqa: E402
-from deepdream.render.sequence import dream_frames, open_render  # noqa: E402
+from deepdream.render.plan import open_render  # noqa: E402
+from deepdream.render.sequence import dream_frames  # noqa: E402
 
 INCEPTION = {  # Szegedy et al. 2014, table 1: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj
     "3a": (64, 96, 128, 16, 32, 32), "3b": (128, 128, 192, 32, 96, 64), "4a": (192, 96, 208, 16, 48, 64),

@@ -168,7 +168,7 @@ def test_shares_of_zero_give_an_independent_frame(still, footage):
     taken = inherit(source, footage[4], dream, FlowOptions(FlowMode.STABLE, blend_flow=0, blend_static=0), 1)
     np.testing.assert_array_equal(taken.start, footage[4])
     other = np.uint8(footage[4] // 2)
-    settled = taken.stabilise(other)
+    settled = taken.stabilise(other, 10)
     np.testing.assert_array_equal(settled, other)
 
 
@@ -178,7 +178,7 @@ def test_nothing_is_taken_over_across_a_cut(photograph, still):
     taken = inherit(source, other, dream, STABLE, 1)
     assert inheritance.estimate_motion(source, other, STABLE).is_cut
     np.testing.assert_array_equal(taken.start, other)
-    assert taken.stabilise(dream) is dream
+    assert taken.stabilise(dream, 10) is dream
 
 
 def test_the_dream_moves_with_the_scene(photograph):
@@ -194,13 +194,13 @@ def test_a_settled_frame_is_eased_by_the_documented_share():
     source, dreamed = np.full((4, 4, 3), 100, np.float32), np.full((4, 4, 3), 140, np.uint8)
     share = np.float32([0, 0.5, 1, 1]).reshape(1, 4, 1).repeat(4, 0)
     taken = inheritance.Inheritance(source, source, source + 20, share)
-    assert taken.stabilise(dreamed)[0, :, 0].tolist() == [140, round(140 - inheritance.EASE * 10), 124, 124]
+    assert taken.stabilise(dreamed, 100)[0, :, 0].tolist() == [140, round(140 - inheritance.EASE * 10), 124, 124]
 
 
 def test_a_dream_that_grows_beyond_its_bound_fades_slowly():
     source, start = np.full((4, 4, 3), 100, np.float32), np.full((4, 4, 3), 138, np.float32)
     taken = inheritance.Inheritance(start, source, source + 40, np.ones((4, 4, 1), np.float32))
-    settled = taken.stabilise(np.full((4, 4, 3), 140, np.uint8))  # its own steps changed 2 levels, it is 40 strong
+    settled = taken.stabilise(np.full((4, 4, 3), 140, np.uint8), 10)  # its shot began 10 strong, it is 40 strong
     assert (settled == 138).all()
 
 

@@ -18,8 +18,8 @@ from deepdream.motion.flow import agreement, estimate_fine_flow, estimate_flow, 
 from deepdream.options import FlowMode, FlowOptions
 
 MIN_MOTION = 0.1  # pixels: a frame in which every pixel moves less is still
-EASE = 0.8  # how far a finished frame is drawn to the warped dream, as a share of its weight
-MAX_STRENGTH = 1.5  # mean change of a stabilised frame, in units of what its own steps changed
+EASE = 0.7  # how far a finished frame is drawn to the warped dream, as a share of its weight
+MAX_STRENGTH = 1.35  # mean change of a stabilised frame, in units of that of the first frame of its shot
 MIN_FADE = 0.95  # a frame that is stronger keeps at least this share of its strength: the dream fades, it does not pump
 
 
@@ -49,15 +49,16 @@ class Inheritance:
     warped: np.ndarray | None = None
     weight: np.ndarray | None = None
 
-    def stabilise(self, dreamed: np.ndarray) -> np.ndarray:
+    def stabilise(self, dreamed: np.ndarray, shot_strength: float) -> np.ndarray:
         """The frame to be saved: its dream, uint8 (h, w, 3), eased towards the warped dream.
 
         Where little moves, a dream would grow from frame to frame, so its strength is held near a bound.
+        ``shot_strength``: the mean change of the first frame of the shot in grey levels.
         """
         if self.source is None or self.warped is None or self.weight is None:
             return dreamed
         eased = dreamed + EASE * self.weight * (self.warped - dreamed)
-        bound = MAX_STRENGTH * np.abs(dreamed - self.start).mean()
+        bound = MAX_STRENGTH * shot_strength
         strength = np.abs(eased - self.source).mean()
         if strength > bound:
             eased = self.source + max(bound / strength, MIN_FADE) * (eased - self.source)
@@ -85,7 +86,8 @@ def inherit(
     previous: np.ndarray, current: np.ndarray, dream: np.ndarray, motion: Motion, options: FlowOptions, zoom: float
 ) -> Inheritance:
     """What the ``current`` source frame takes over from ``dream``, that of the ``previous`` source frame."""
-    if motion.is_cut:
+    nothing = options.mode == FlowMode.STABLE and not (options.blend_flow or options.blend_static)
+    if motion.is_cut or nothing:
         return Inheritance(current.astype(np.float32))
     if options.mode == FlowMode.STABLE:
         return _inherit_stable(previous, current, dream, motion, options, zoom)

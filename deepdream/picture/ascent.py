@@ -17,6 +17,7 @@ from deepdream.geometry import Tile, divide, divide_gradient, octave_sizes
 from deepdream.interface import Network, Objective
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
 from deepdream.options import DivideOptions, DreamOptions
+from deepdream.picture.look import Look
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def ascend(
     """
     height, width = x.shape[1:]
     tiles = divide_gradient(height, width, division)
+    look = Look((height, width), x.device, options.smooth or 0, options.colors)
     rolled = torch.empty_like(x[None], memory_format=torch.channels_last)[0]  # the layout that networks take
     for _ in range(options.iterations):
         down, right = rng.integers(-options.jitter, options.jitter, 2, endpoint=True).tolist()
@@ -139,13 +141,12 @@ def ascend(
         pieces = _roll(height, width, down, right)
         for here, there in pieces:
             rolled[there] = x[here]
-        gradient = _tiled_gradient(rolled, tiles, network, layer, objective)
+        gradient = look.apply(_tiled_gradient(rolled, tiles, network, layer, objective))
         mean_gradient = mean_magnitude(gradient)
         rate = torch.where(mean_gradient > 0, options.step_size / mean_gradient, 0).float()
         for here, there in pieces:
             x[here].addcmul_(gradient[there], rate)
-        torch.maximum(x, -network.mean, out=x)  # clamp_ takes twice as long with a bound for each channel
-        torch.minimum(x, 255 - network.mean, out=x)
+        look.clip(x, -network.mean, 255 - network.mean)
         yield mean_gradient
 
 

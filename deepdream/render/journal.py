@@ -1,4 +1,4 @@
-"""What a directory of dreams remembers of its render: the settings, and a sum of each frame that is whole.
+"""What a directory of dreams remembers of its render: the settings, and the sums of each frame that is whole.
 
 `render.json` holds the settings. `frames.jsonl` gets a line as each frame is saved; a frame counts as done while
 it and its source have the sums of its line. Nothing here depends on clocks or on the times of files.
@@ -9,7 +9,10 @@ import json
 import operator
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deepdream.errors import UsageError
 from deepdream.files.atomic import lock_directory, make_directory, write_errors, write_whole
@@ -21,6 +24,18 @@ JOURNAL_NAME = "frames.jsonl"
 _FRAME_NAME = re.compile(r"frame_\d{6,}\.(png|jpg)")
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What is noted of a saved frame: the `file_sum` of it, and of its source as it was read.
+
+    ``shot_strength``: the mean change of the first frame of its shot in grey levels, where the render uses it.
+    """
+
+    frame_sum: str | None
+    source_sum: str | None
+    shot_strength: float | None = None
+
+
 class Journal:
     """The journal of a directory of dreams, which is locked for as long as this is open (use it as a context).
 
@@ -28,8 +43,8 @@ class Journal:
     is at work in the directory, or it holds frames of other settings and ``overwrite`` is not set.
     """
 
-    def __init__(self, directory, settings, overwrite=False):
-        self._directory = make_directory(Path(directory))
+    def __init__(self, directory: Path, settings: dict[str, Any], overwrite: bool = False) -> None:
+        self._directory = make_directory(directory)
         self._lock = lock_directory(self._directory)
         try:
             self._open(settings, overwrite)
@@ -37,38 +52,38 @@ class Journal:
             self._lock.release()
             raise
 
-    def _open(self, settings, overwrite):
+    def _open(self, settings: dict[str, Any], overwrite: bool) -> None:
         if overwrite or not self._rendered():
-            self._clear()  # notes without frames are of a render that somebody deleted
+            self._clear()  # entries without frames are of a render that somebody deleted
         self._check_settings(settings)
         write_whole(self._directory / MANIFEST_NAME, (json.dumps(settings, indent=2) + "\n").encode())
-        self._sums = self._read()
+        self._entries = self._read()
 
-    def __enter__(self):
+    def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self.close()
 
-    def close(self):
-        """Give the directory free."""
+    def close(self) -> None:
+        """Release the lock of the directory."""
         self._lock.release()
 
-    def to_do(self, paths, sources, inherits):
+    def to_do(self, paths: Sequence[Path], sources: Sequence[Path], inherits: bool) -> list[int]:
         """The numbers of the frames that are missing or damaged; frame n is saved at ``paths[n]``.
 
         Where a frame ``inherits`` from the one before it, also of all that come after those. Raises `UsageError`
         where dreams are there and whole, but of sources that have changed or are gone since: they are not
         overwritten unasked.
         """
-        beyond = [number for number in self._sums if number >= len(paths)]
+        beyond = [number for number in self._entries if number >= len(paths)]
         if beyond:
             raise UsageError(
                 f"{self._directory} holds dreams of {max(beyond) + 1} frames, and the input has {len(paths)} now; "
                 "choose another output, or --overwrite it"
             )
-        whole = [number for number, (frame_sum, _) in self._sums.items() if frame_sum == file_sum(paths[number])]
-        changed = [number for number in whole if self._sums[number][1] != file_sum(sources[number])]
+        whole = [number for number, entry in self._entries.items() if entry.frame_sum == file_sum(paths[number])]
+        changed = [number for number in whole if self._entries[number].source_sum != file_sum(sources[number])]
         if changed:
             raise UsageError(
                 f"{sources[min(changed)]} has changed since it was dreamed; restore it, choose another output, "
@@ -77,46 +92,52 @@ class Journal:
         todo = sorted(set(range(len(paths))).difference(whole))
         if todo and inherits:
             todo = list(range(todo[0], len(paths)))
-        if self._sums.keys() & todo:
+        if self._entries.keys() & todo:
             # What is dreamed again counts for nothing until then: a run killed in between would take the rest as done.
-            self._sums = {number: pair for number, pair in self._sums.items() if number not in todo}
-            text = "".join(map(_line, *zip(*sorted(self._sums.items())))) if self._sums else ""
+            self._entries = {number: entry for number, entry in self._entries.items() if number not in todo}
+            text = "".join(_line(number, self._entries[number]) for number in sorted(self._entries))
             write_whole(self._directory / JOURNAL_NAME, text.encode())
         return todo
 
-    def record(self, number, path, source_sum):
-        """Note that a frame has been saved; ``source_sum``: the `file_sum` of its source as it was read."""
-        self._sums[number] = (file_sum(path), source_sum)
+    def record(self, number: int, path: Path, source_sum: str | None, shot_strength: float | None = None) -> None:
+        """Note that frame ``number`` has been saved at ``path``; see `Entry`."""
+        entry = self._entries[number] = Entry(file_sum(path), source_sum, shot_strength)
         path = self._directory / JOURNAL_NAME
         with write_errors(path), open(path, "ab", opener=_open_file) as journal:
-            journal.write(_line(number, self._sums[number]).encode())
+            journal.write(_line(number, entry).encode())
 
-    def _read(self):
-        """The sums by frame. A line that a crash cut off counts for nothing: its frame is dreamed again."""
-        sums = {}
+    def shot_strength(self, number: int) -> float | None:
+        """The strength of the first frame of the shot of frame ``number``, which is done; None where none was noted."""
+        return self._entries[number].shot_strength
+
+    def _read(self) -> dict[int, Entry]:
+        """The entries by frame. A line that a crash cut off counts for nothing: its frame is dreamed again."""
+        entries = {}
         path = self._directory / JOURNAL_NAME
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         for line in text.splitlines():
             try:
-                entry = json.loads(line)
-                frame_sum, source_sum = entry["sums"]
-                sums[operator.index(entry["frame"])] = (frame_sum, source_sum)
-            except (ValueError, KeyError, TypeError, RecursionError):
+                values = json.loads(line)
+                frame_sum, source_sum = values["sums"]
+                strength = values.get("shot_strength")
+                number = operator.index(values["frame"])
+                entries[number] = Entry(frame_sum, source_sum, None if strength is None else float(strength))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue
         if text and not text.endswith("\n"):
             write_whole(path, (text + "\n").encode())
-        return {number: pair for number, pair in sums.items() if number >= 0}
+        return {number: entry for number, entry in entries.items() if number >= 0}
 
-    def _rendered(self):
+    def _rendered(self) -> list[Path]:
         return [path for path in self._directory.iterdir() if _FRAME_NAME.fullmatch(path.name)]
 
-    def _clear(self):
+    def _clear(self) -> None:
         for path in self._rendered():
             path.unlink()
         for name in (MANIFEST_NAME, JOURNAL_NAME, PREVIEW_NAME):
             (self._directory / name).unlink(missing_ok=True)
 
-    def _check_settings(self, settings):
+    def _check_settings(self, settings: dict[str, Any]) -> None:
         if not self._rendered():
             return
         path = self._directory / MANIFEST_NAME
@@ -143,11 +164,14 @@ def _open_file(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
-def _line(number, sums):
-    return json.dumps({"frame": number, "sums": sums}) + "\n"
+def _line(number: int, entry: Entry) -> str:
+    line: dict[str, Any] = {"frame": number, "sums": [entry.frame_sum, entry.source_sum]}
+    if entry.shot_strength is not None:
+        line["shot_strength"] = entry.shot_strength
+    return json.dumps(line) + "\n"
 
 
-def file_sum(path):
+def file_sum(path: Path | str) -> str | None:
     """The sha256 of a file; None where there is none that can be read."""
     try:
         with open(path, "rb") as file:

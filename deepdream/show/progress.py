@@ -86,13 +86,14 @@ class Screen:
             yield on_progress
 
     @contextmanager
-    def dream(self, work: int, count: int, preview: Path) -> "Iterator[DreamProgress]":
+    def dream(self, work: int, cut_work: int, count: int, preview: Path) -> "Iterator[DreamProgress]":
         """The progress of a render of ``count`` frames; ``work`` in pixels times iterations, as reports count it.
 
+        ``cut_work``: what each scene cut adds to it.
         ``preview``: the file of the live picture, which -v 3 shows.
         """
         with self.progress(work, "dream") as progress:
-            yield DreamProgress(self, progress, count, LivePicture(preview) if self.level >= 3 else None)
+            yield DreamProgress(self, progress, cut_work, count, LivePicture(preview) if self.level >= 3 else None)
 
 
 class LogLines:
@@ -136,9 +137,12 @@ def _show_seconds(seconds: float) -> str:
 class DreamProgress:
     """Shows the reports of a render: its progress, the lines of -v 2 and the live picture."""
 
-    def __init__(self, screen: Screen, progress: Progress, count: int, live: "LivePicture | None") -> None:
+    def __init__(
+        self, screen: Screen, progress: Progress, cut_work: int, count: int, live: "LivePicture | None"
+    ) -> None:
         self._screen = screen
         self._progress = progress
+        self._cut_work = cut_work
         self._count = count
         self._live = live
         self._threads: int | None = None
@@ -157,11 +161,14 @@ class DreamProgress:
         if self._live:
             self._live.show(report)
 
+    def on_cut(self, number: int) -> None:
+        """A scene starts at frame ``number`` (from 0), which takes more steps than was counted."""
+        self._progress.total = (self._progress.total or 0) + self._cut_work
+        self._screen.detail(f"frame {number + 1}/{self._count}: scene cut, nothing inherited")
+
     def on_frame(self, report: "FrameReport") -> None:
         """A frame is saved."""
         frame = f"frame {report.number + 1}/{self._count}"
-        if report.is_cut:
-            self._screen.detail(f"{frame}: scene cut, nothing inherited")
         if report.threads != self._threads:
             self._threads = report.threads
             self._screen.detail(f"{frame}: on {report.threads} thread{'s' if report.threads > 1 else ''}")

@@ -22,7 +22,8 @@ from deepdream.interface import Network
 from deepdream.networks import load_network, resolve_layers
 from deepdream.options import RenderOptions
 from deepdream.picture import ascent
-from deepdream.render.sequence import dream_frames, open_render
+from deepdream.render.plan import open_render
+from deepdream.render.sequence import dream_frames
 
 Size = tuple[int, int]  # (h, w)
 Model = Path | None  # the folder of a Caffe model; None for the default network
