@@ -243,6 +243,11 @@ def run_dream(
     whole = sorted(set(range(count)).difference(render.todo))
     if not note and whole and read_note(render.path(whole[0])):
         screen.tell("frames that are there carry their settings; --overwrite makes them anew")
+    if todo and render.faster_width:
+        screen.tell(
+            f"large frames: --dreamwidth {render.faster_width} would lay a dream of that width onto them, "
+            f"in about {1 / render.faster_by:.0%} of the time"
+        )
     dreamed = network, layers, render.size, options
     warning = memory.warning(*dreamed) if todo else None
     if warning:

@@ -1,7 +1,8 @@
 """Where octaves and tiles lie: plain arithmetic of sizes, nothing of pictures or networks.
 
 The divide modes 1 and 2 are those of DeepDreamVideoOpticalFlow; mode 3 is the tiled gradient of the DeepDream
-notebook (Mordvintsev, Olah and Tyka 2015). All sizes are (h, w) in pixels.
+notebook (Mordvintsev, Olah and Tyka 2015). Sizes are (h, w) in pixels, but for
+`at_width`.
 """
 
 from dataclasses import dataclass
@@ -58,6 +59,11 @@ def octave_sizes(height: int, width: int, octaves: int, scale: float) -> list[tu
         height, width = (max(1, round(size * (1 / scale))) for size in sizes[-1])
         sizes.append((height, width))
     return sizes
+
+
+def at_width(size: tuple[int, int], width: int) -> tuple[int, int]:
+    """A size (w, h) scaled to ``width``; 0 leaves it as it is."""
+    return (width, max(1, round(size[1] * width / size[0]))) if width else size
 
 
 def _smallest_grid(height: int, width: int, options: DivideOptions) -> tuple[int, int]:

@@ -51,7 +51,8 @@ class DivideMode(IntEnum):
 
 # A dream that is to keep calm must inherit as much where it is still as where it moves.
 BLEND_STATIC = {FlowMode.OFF: 0.1, FlowMode.BLEND: 0.1, FlowMode.STABLE: 0.9}
-FLOW_ITERATIONS = 0.3  # of a shot's first frame: a frame that inherits is mostly dreamed already
+# Of a shot's first frame's steps, and no fewer than: a frame that inherits is mostly dreamed already.
+FLOW_ITERATIONS, MIN_FLOW_ITERATIONS = 0.25, 3
 # Ripples flicker and use up steps. The historic modes keep their look.
 SMOOTH = {FlowMode.OFF: 0.0, FlowMode.BLEND: 0.0, FlowMode.STABLE: 1.0}
 
@@ -249,7 +250,7 @@ class FlowOptions:
         None, "-fitr", "--flowiterations", metavar="N", low=0, high=100_000, type=int, historic=None,
         help=f"with -flow {FlowMode.STABLE:d}: steps an octave of a frame that inherits; a shot's first frame takes "
         "--iterations",
-        default_text=f"{FLOW_ITERATIONS:g} of --iterations, rounded up",
+        default_text=f"a quarter of --iterations, at least {MIN_FLOW_ITERATIONS}",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -298,7 +299,7 @@ class RenderOptions:
         if flow.mode != FlowMode.STABLE:
             object.__setattr__(self, "flow", replace(flow, iterations=None))
         elif flow.iterations is None:
-            few = math.ceil(FLOW_ITERATIONS * dream.iterations)
+            few = min(dream.iterations, max(MIN_FLOW_ITERATIONS, math.ceil(FLOW_ITERATIONS * dream.iterations)))
             object.__setattr__(self, "flow", replace(flow, iterations=few))
 
 

@@ -194,7 +194,8 @@ def test_a_settled_frame_is_eased_by_the_documented_share():
     source, dreamed = np.full((4, 4, 3), 100, np.float32), np.full((4, 4, 3), 140, np.uint8)
     share = np.float32([0, 0.5, 1, 1]).reshape(1, 4, 1).repeat(4, 0)
     taken = inheritance.Inheritance(source, source, source + 20, share)
-    assert taken.stabilise(dreamed, 100)[0, :, 0].tolist() == [140, round(140 - inheritance.EASE * 10), 124, 124]
+    wanted = [140 - inheritance.EASE * weight * 20 for weight in (0, 0.5, 1, 1)]
+    assert taken.stabilise(dreamed, 100)[0, :, 0].tolist() == np.rint(wanted).tolist()
 
 
 def test_a_dream_that_grows_beyond_its_bound_fades_slowly():
@@ -243,10 +244,12 @@ def test_a_new_scene_dreams_as_if_nothing_had_been_before(source, tmp_path, smal
     params=[
         {"zoom": 1.1},
         {"preview": 32},
+        {"dream_width": 30},
+        {"preview": 40, "dream_width": 30},
         {"divide": DivideOptions(DivideMode.SEAMLESS, 20, 20)},
         {"flow": FlowOptions(FlowMode.STABLE, blend_flow=0.5, blend_static=0.2)},
     ],
-    ids=["zoom", "preview", "seamless", "shares"],
+    ids=["zoom", "preview", "width", "preview and width", "seamless", "shares"],
 )
 def whole_render(source, small_network, tmp_path_factory, request):
     """A finished render with other options than the default: (options, directory)."""

@@ -275,7 +275,7 @@ def test_the_largest_part_of_all_octaves_counts(default_network, free, mode, sid
 def test_where_no_tile_fits_a_smaller_dream_is_advised(default_network, free, count):
     free(count)
     line = memory.warning(default_network, LAYERS, WIDE, options())
-    assert line.endswith("no tiles would be small enough; dream smaller (--preview)")
+    assert line.endswith("no tiles would be small enough; dream smaller (--dreamwidth)")
 
 
 @pytest.mark.parametrize("level, lines", [(0, 0), (1, 1), (2, 1)])
@@ -351,7 +351,7 @@ def test_wherever_memory_runs_out_it_is_one_line(small_folder, tmp_path, monkeyp
     monkeypatch.setattr(ascent, "resize", fail)
     assert dreamer.main(["-i", str(tmp_path / "Input"), "-o", str(tmp_path / "Output"), "-t", str(small_folder)]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("dreamer.py: not enough memory (") and last.endswith("; dream smaller (--preview)")
+    assert last.startswith("dreamer.py: not enough memory (") and last.endswith("; dream smaller (--dreamwidth)")
 
 
 def test_another_error_is_not_taken_for_it(small_folder, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from deepdream.errors import OutOfMemory, first_line
-from deepdream.geometry import divide, divide_gradient, octave_sizes
+from deepdream.geometry import at_width, divide, divide_gradient, octave_sizes
 from deepdream.memory.available import available
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS
 from deepdream.options import DivideMode, FlowMode, RenderOptions
@@ -22,6 +22,7 @@ FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 10, FlowMode.STABLE: 10}
 # How many times the bytes of its tensors a gradient takes: memory lies unused between them (SPACING), and some is
 # left by the octaves before where none is returned to the system in between (SPACING_KEPT).
 SPACING, SPACING_KEPT = 1.4, 2.1
+FULL_FRAME_COPIES = 4  # the same of the full frame, where the dream has a width of its own
 SET_ASIDE = 50_000_000  # bytes that threads and libraries take with the first step
 ADVISED_SHARE = 0.8  # of the free memory: what the tiles that are advised fill
 TILE_STEP = 100  # pixels: tiles are advised in multiples of it
@@ -52,7 +53,7 @@ def warning(network: SizedNetwork, layers: Sequence[str], size: tuple[int, int],
     needed, free = _needed(network, layer, size, part, options), available(network.device)
     if needed is None or free is None or needed <= free:
         return None
-    tiles = "" if part == size[::-1] else f" in tiles of {part[1]}x{part[0]}"
+    tiles = "" if part == at_width(size, options.dream.dream_width)[::-1] else f" in tiles of {part[1]}x{part[0]}"
     return (
         f"frames of {size[0]}x{size[1]}{tiles} need about {_gigabytes(needed)} at {layer}, and {_gigabytes(free)} "
         f"are free: {_tiling_hint(network, layer, size, part, options, ADVISED_SHARE * free)}"
@@ -86,7 +87,8 @@ def _deepest(network: SizedNetwork, layers: Sequence[str]) -> str:
 
 def _largest_part(size: tuple[int, int], options: RenderOptions) -> tuple[int, int]:
     """(h, w) of the largest picture whose gradient is taken at once, of frames of ``size`` (w, h)."""
-    octaves = octave_sizes(*size[::-1], options.dream.octaves, options.dream.octave_scale)
+    width, height = at_width(size, options.dream.dream_width)
+    octaves = octave_sizes(height, width, options.dream.octaves, options.dream.octave_scale)
     tiles = [tile.size for octave in octaves for tile in divide(*octave, options.divide)]
     parts = [part.size for tile in tiles for part in divide_gradient(*tile, options.divide)]
     return max(parts, key=math.prod)
@@ -102,13 +104,17 @@ def _needed(
 
 def _spacing(size: tuple[int, int], options: RenderOptions) -> float:
     """How many times the bytes of its tensors a gradient takes."""
-    is_kept = options.dream.octaves > 1 and math.prod(size) < TRIM_ABOVE_PIXELS
+    dream_size = at_width(size, options.dream.dream_width)
+    is_kept = options.dream.octaves > 1 and math.prod(dream_size) < TRIM_ABOVE_PIXELS
     return SPACING_KEPT if is_kept else SPACING
 
 
 def _fixed_bytes(size: tuple[int, int], options: RenderOptions) -> int:
     """How many bytes a dream needs beside the gradient, however it is tiled."""
-    return SET_ASIDE + FRAME_COPIES[options.flow.mode] * 3 * 4 * math.prod(size)
+    copies = FRAME_COPIES[options.flow.mode] * math.prod(at_width(size, options.dream.dream_width))
+    if options.dream.dream_width:
+        copies += FULL_FRAME_COPIES * math.prod(size)
+    return SET_ASIDE + 3 * 4 * copies
 
 
 def _tiling_hint(
@@ -132,7 +138,7 @@ def _tiles(network: SizedNetwork, layer: str, pixels: float) -> str:
     side = math.isqrt(max(0, int(pixels))) // TILE_STEP * TILE_STEP
     least = network.least_size(layer)
     if least is None or side < max(MIN_TILE, 2 * least):
-        return "no tiles would be small enough; dream smaller (--preview)"
+        return "no tiles would be small enough; dream smaller (--dreamwidth)"
     return f"take -d {DivideMode.SEAMLESS:d} -mw {side} -mh {side}"
 
 

@@ -18,8 +18,8 @@ from deepdream.motion.flow import agreement, estimate_fine_flow, estimate_flow, 
 from deepdream.options import FlowMode, FlowOptions
 
 MIN_MOTION = 0.1  # pixels: a frame in which every pixel moves less is still
-EASE = 0.7  # how far a finished frame is drawn to the warped dream, as a share of its weight
-MAX_STRENGTH = 1.35  # mean change of a stabilised frame, in units of that of the first frame of its shot
+EASE = 0.8  # how far a finished frame is drawn to the warped dream, as a share of its weight
+MAX_STRENGTH = 1.6  # mean change of a stabilised frame, in units of that of the first frame of its shot
 MIN_FADE = 0.95  # a frame that is stronger keeps at least this share of its strength: the dream fades, it does not pump
 
 

@@ -8,13 +8,16 @@ from typing import Any
 from deepdream.errors import UsageError
 from deepdream.files.clip import copy_clip
 from deepdream.files.frames import MAX_FRAME_PIXELS, FrameDirectory, read_frame
-from deepdream.geometry import octave_sizes
+from deepdream.geometry import at_width, octave_sizes
 from deepdream.interface import Network
 from deepdream.motion.inheritance import inherits
 from deepdream.options import IMAGE_TYPES, DreamOptions, RenderOptions
 from deepdream.picture import ascent
 from deepdream.render.journal import Journal, file_sum
 from deepdream.settings import manifest_entries
+
+LARGE_WIDTH = 1500  # pixels: beyond this the shapes of a dream look small, and a frame takes long
+ADVISED_WIDTH = 1280
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,17 @@ class Render:
         """The options of a frame: under STABLE one that inherits takes fewer steps than the first of its shot."""
         dream, few = self.options.dream, self.options.flow.iterations
         return dream if starts_shot or few is None else replace(dream, iterations=few)
+
+    @property
+    def faster_width(self) -> int | None:
+        """A width at which to dream large frames, where none was chosen; None for frames that are not large."""
+        chosen = self.options.dream.dream_width
+        return ADVISED_WIDTH if self.size[0] > LARGE_WIDTH and not chosen else None
+
+    @property
+    def faster_by(self) -> float:
+        """How many times as fast the network is at `ADVISED_WIDTH`."""
+        return (self.size[0] / ADVISED_WIDTH) ** 2
 
     @property
     def pixel_steps(self) -> int:
@@ -76,12 +90,12 @@ def open_render(
     another render and ``overwrite`` is not set, and where the frames or the guide cannot be used.
     """
     output, dream = Path(output), options.dream
-    size = _at_width(check_source(frames, output), dream.preview)
+    size = at_width(check_source(frames, output), dream.preview)
     if math.prod(size) > MAX_FRAME_PIXELS:
         raise UsageError(f"--preview {dream.preview}: dreams of {size[0]}x{size[1]} pixels are too large")
     if dream.dream_width > size[0]:
         raise UsageError(f"--dreamwidth {dream.dream_width}: wider than the frames, which have {size[0]} pixels")
-    dream_size = _at_width(size, dream.dream_width)
+    dream_size = at_width(size, dream.dream_width)
     smallest = octave_sizes(dream_size[1], dream_size[0], dream.octaves, dream.octave_scale)[-1]
     for layer in dict.fromkeys(layers):
         network.check_size(layer, smallest)
@@ -111,12 +125,6 @@ def check_source(frames: FrameDirectory, output: Path | str) -> tuple[int, int]:
     if min(frames.size) < 2:
         raise UsageError(f"{frames.path}: frames of {frames.size[0]}x{frames.size[1]} are too small; 2x2 is the least")
     return frames.size
-
-
-def _at_width(size: tuple[int, int], target: int) -> tuple[int, int]:
-    """(w, h) scaled to the width ``target``; 0 leaves it as it is."""
-    width, height = size
-    return (target, max(1, round(height * target / width))) if target else size
 
 
 def _settings(
