@@ -9,6 +9,7 @@ import dreamer
 from deepdream.errors import UsageError
 from deepdream.options import (
     CUSTOM_LOOP,
+    HISTORIC,
     SETTINGS,
     DivideMode,
     DivideOptions,
@@ -116,10 +117,20 @@ def test_the_manifests_entries_are_those_of_renders_begun_before():
     parts = (options.dream, options.flow, options.divide)
     assert [pair for part in parts for pair in manifest_entries(part).items()] == [
         ("--layers", ["customloop"]), ("--octaves", 4), ("--octavescale", 1.4), ("--iterations", 10),
-        ("--stepsize", 1.5), ("--jitter", 32), ("--zoom", 1.0), ("--preview", 0), ("--seed", 7),
-        ("--flow", 2), ("--flowthresh", 6.0), ("--blendflow", 0.9), ("--blendstatic", 0.9),
+        ("--stepsize", 1.5), ("--jitter", 32), ("--zoom", 1.0), ("--preview", 0),
+        ("--dreamwidth", 0), ("--seed", 7), ("--smooth", 1.0), ("--colors", "dream"),
+        ("--flow", 2), ("--flowthresh", 6.0), ("--blendflow", 0.9), ("--blendstatic", 0.9), ("--flowiterations", 3),
         ("--divide", 2), ("--maxWidth", 1500), ("--maxHeight", 1500),
     ]  # fmt: skip
+
+
+def test_a_render_begun_before_there_was_a_look_goes_on_without_one():
+    before = {"--dreamwidth": 0, "--smooth": 0, "--colors": "dream", "--flowiterations": None}
+    assert {name: HISTORIC[name] for name in before} == before
+    for mode, goes_on in ((FlowMode.OFF, True), (FlowMode.BLEND, True), (FlowMode.STABLE, False)):
+        options = RenderOptions(DreamOptions(), FlowOptions(mode))
+        now = manifest_entries(options.dream) | manifest_entries(options.flow)
+        assert all(now[name] == before[name] for name in before) == goes_on
 
 
 def test_a_new_option_is_a_field_alone():

@@ -293,7 +293,7 @@ def test_looking_ahead_changes_no_byte(source, tmp_path, small_network, monkeypa
     monkeypatch.setattr("deepdream.render.sequence.estimate_motion", look)
     render(source, tmp_path / "out", small_network, flow)
     assert read_dreams(tmp_path / "out") == read_dreams(tmp_path / "whole")
-    assert len(threads) == (4 if flow.mode else 0) and main_thread() not in threads
+    assert len(threads) == 4 and main_thread() not in threads
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
