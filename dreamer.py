@@ -207,7 +207,8 @@ def run_extract(
     if part is None:
         part = open_part(source, arguments.part)
         count = check_extract(part, directory, image_type, run.overwrite)
-        screen.tell(*space_warning(directory, count * frame_bytes(part.info.width * part.info.height, image_type)))
+        needed = count * frame_bytes(part.info.width * part.info.height, image_type)
+        screen.tell(*space_warning(directory, needed, "-it jpg, or a part of the video (--start, --end)"))
     with screen.counter("extract") as on_progress:
         made = extract(part, directory, image_type, run.overwrite, on_progress)
     screen.tell(*made.messages)
@@ -254,7 +255,8 @@ def run_dream(
         screen.tell(warning)
     if todo:
         pixels = render.size[0] * render.size[1]
-        screen.tell(*space_warning(output, todo * frame_bytes(pixels, frames.image_type)))
+        remedy = "a smaller --preview, or fewer frames"
+        screen.tell(*space_warning(output, todo * frame_bytes(pixels, frames.image_type), remedy))
     with screen.dream(render.pixel_steps, render.cut_pixel_steps, count, output / PREVIEW_NAME) as progress:
         try:
             for report in dream_frames(render, network, progress.on_step, progress.on_cut):
@@ -315,7 +317,9 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
         read_frame(guide)
     pixels = part.info.width * part.info.height
     dreamed = pixels * arguments.render.dream.preview**2 // part.info.width**2 or pixels
-    screen.tell(*space_warning(work, count * (frame_bytes(pixels, image_type) + frame_bytes(dreamed, image_type))))
+    needed = count * (frame_bytes(pixels, image_type) + frame_bytes(dreamed, image_type))
+    remedy = "-it jpg, a smaller --preview, or a part of the video (--start, --end)"
+    screen.tell(*space_warning(work, needed, remedy))
     loaded = _load_network(arguments, screen)
     run_extract(arguments, screen, source, work / "Input", part)
     run_dream(arguments, screen, work / "Input", work / "Output", loaded)

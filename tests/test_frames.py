@@ -44,6 +44,28 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
         files.make_directory(tmp_path / "file" / "below")
 
 
+@pytest.mark.parametrize("left", ["nothing", "file", "link", "directory"])
+def test_a_whole_directory_is_new_and_gone_if_it_fails(tmp_path, left):
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine").touch()
+    if left == "file":
+        place.touch()
+    elif left == "link":
+        place.symlink_to(elsewhere)
+    elif left == "directory":
+        (place / "deep").mkdir(parents=True)
+        (place / "deep" / "file").touch()
+    with pytest.raises(RuntimeError), files.whole_directory(place):
+        assert place.is_dir() and not place.is_symlink() and not list(place.iterdir())
+        (place / "half").touch()
+        raise RuntimeError
+    assert not place.exists() and (elsewhere / "mine").exists()
+    with files.whole_directory(place):
+        (place / "all").touch()
+    assert [path.name for path in place.iterdir()] == ["all"]
+
+
 # --- Which frames there are ------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,25 +18,34 @@ from deepdream.errors import DreamError, UsageError
 PART_SUFFIX = ".part"
 LOCK_NAME = ".lock"
 DELETE_ATTEMPTS = 20
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # or the quota is used up, or the disk has become read-only
+# The disk is full, or the quota is used up, or the disk has become read-only; and how C libraries call it.
+FULL_DISK = {
+    errno.ENOSPC: "No space left on device",
+    errno.EDQUOT: "Disk quota exceeded",
+    errno.EROFS: "Read-only file system",
+}
 GO_ON = "; when it can be written again, the same command goes on"
 
 
+def write_errors(path: str | Path) -> AbstractContextManager[None]:
+    """Turn an `OSError` of a block into a `DreamError` that says that ``path`` cannot be written, and why."""
+    return _reported(f"cannot write {path}")
+
+
 @contextmanager
-def write_errors(path: str | Path) -> Iterator[None]:
-    """Turn an `OSError` of the block into a `DreamError` that says that ``path`` cannot be written, and why."""
+def _reported(failure: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         hint = GO_ON if error.errno in FULL_DISK else ""
-        raise DreamError(f"cannot write {path}: {error.strerror or error}{hint}") from error
+        raise DreamError(f"{failure}: {error.strerror or error}{hint}") from error
 
 
 def check_written(path: Path, log: str) -> None:
     """Raise the `DreamError` of `write_errors` if another program's log says that the disk is full."""
-    for number in FULL_DISK:
-        if os.strerror(number) in log:
-            raise DreamError(f"cannot write {path}: {os.strerror(number)}{GO_ON}")
+    for reason in FULL_DISK.values():
+        if reason in log:
+            raise DreamError(f"cannot write {path}: {reason}{GO_ON}")
 
 
 def part_path(path: str | Path) -> Path:
@@ -96,10 +105,8 @@ def lock_directory(path: str | Path) -> FileLock:
 def make_directory(path: str | Path) -> Path:
     """Make a directory with its parents where it is missing. Raises `DreamError`."""
     path = Path(path)
-    try:
+    with _reported(f"cannot make the directory {path}"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DreamError(f"cannot make the directory {path}: {error.strerror}") from error
     return path
 
 

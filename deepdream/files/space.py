@@ -13,8 +13,11 @@ def frame_bytes(pixels: int, image_type: str) -> int:
     return int(BYTES_A_PIXEL[image_type] * pixels)
 
 
-def space_warning(directory: str | Path, needed: int) -> list[str]:
-    """A line where ``needed`` bytes of frames will hardly fit on the disk of a directory, which may not exist yet."""
+def space_warning(directory: str | Path, needed: int, remedy: str) -> list[str]:
+    """A line where ``needed`` bytes of frames will hardly fit on the disk of a directory, which may not exist yet.
+
+    ``remedy``: what the user may take instead.
+    """
     place = Path(directory).absolute()
     while not place.exists():
         place = place.parent
@@ -23,5 +26,5 @@ def space_warning(directory: str | Path, needed: int) -> list[str]:
         return []
     return [
         f"the frames will take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {place}; "
-        "take -it jpg, a smaller --preview, or a part of the video (--start, --end)"
+        f"make room, or take {remedy}"
     ]
