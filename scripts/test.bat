@@ -9,5 +9,7 @@ set "PYTHON=.venv\Scripts\python.exe"
 if errorlevel 1 exit /b 1
 %PYTHON% -m ruff format --check .
 if errorlevel 1 exit /b 1
+%PYTHON% -m mypy
+if errorlevel 1 exit /b 1
 %PYTHON% -m pytest -n logical --dist worksteal %*
 exit /b %ERRORLEVEL%

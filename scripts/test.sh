@@ -6,4 +6,5 @@ scripts="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 cd "$scripts/.."
 .venv/bin/python -m ruff check .
 .venv/bin/python -m ruff format --check .
+.venv/bin/python -m mypy
 exec .venv/bin/python -m pytest -n logical --dist worksteal "$@"
