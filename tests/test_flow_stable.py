@@ -49,6 +49,13 @@ def test_the_fine_flow_of_a_shifted_photograph_is_its_shift(photograph, right, d
     assert np.quantile(np.hypot(*(inner - (-right, -down)).transpose(2, 0, 1)), 0.9) < 0.5
 
 
+def test_the_quick_flow_of_a_shifted_photograph_is_its_shift_too(photograph):
+    previous, current = shifted(photograph("coffee.png", (280, 440)), 5, -3)
+    assert max(current.shape) > flow.QUICK_FLOW_SIDE
+    estimated = flow.estimate_fine_flow(current, previous, quick=True)
+    assert np.abs(np.median(estimated, (0, 1)) - (-5, 3)).max() < 0.1
+
+
 def test_the_flow_of_a_large_frame_is_found_at_reduced_size(photograph):
     """In its own pixels all the same; no side of this one shrinks by a whole number."""
     previous, current = shifted(photograph("coffee.png", (1100, 1801)), 18, -16)

@@ -18,6 +18,14 @@ def is_cut(previous: np.ndarray, current: np.ndarray) -> bool:
     height, width = current.shape[:2]
     size = (min(width, CUT_WIDTH), max(1, round(height * min(1, CUT_WIDTH / width))))
     small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in (previous, current)]
+    if _content(*small) < CUT_CONTENT:
+        return False  # most frames need no flow
     warped = np.rint(sample(small[0], estimate_fine_flow(small[1], small[0]))).astype(np.uint8)
-    before, after = (np.float32(cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)) for frame in (warped, small[1]))
-    return bool(np.abs(before - after).mean() >= CUT_CONTENT)
+    return _content(warped, small[1]) >= CUT_CONTENT
+
+
+def _content(before: np.ndarray, after: np.ndarray) -> float:
+    """The mean difference in hue, saturation and value."""
+    cv2 = opencv()
+    first, second = (cv2.cvtColor(frame, cv2.COLOR_RGB2HSV).astype(np.float32) for frame in (before, after))
+    return float(np.abs(first - second).mean())

@@ -18,7 +18,7 @@ from deepdream.motion.flow import agreement, estimate_fine_flow, estimate_flow, 
 from deepdream.options import FlowMode, FlowOptions
 
 MIN_MOTION = 0.1  # pixels: a frame in which every pixel moves less is still
-EASE = 0.8  # how far a finished frame is drawn to the warped dream, as a share of its weight
+EASE = 0.7  # how far a finished frame is drawn to the warped dream, as a share of its weight
 MAX_STRENGTH = 1.6  # mean change of a stabilised frame, in units of that of the first frame of its shot
 MIN_FADE = 0.95  # a frame that is stronger keeps at least this share of its strength: the dream fades, it does not pump
 
@@ -78,7 +78,7 @@ def estimate_motion(previous: np.ndarray, current: np.ndarray, options: FlowOpti
         return Motion(estimate_flow(previous, current))
     if is_cut(previous, current):
         return Motion(is_cut=True)
-    back, forward = estimate_fine_flow(current, previous), estimate_fine_flow(previous, current)
+    back, forward = estimate_fine_flow(current, previous), estimate_fine_flow(previous, current, quick=True)
     return Motion(back, agreement(back, forward))
 
 
