@@ -1,6 +1,8 @@
 """Frame directories and files that are whole or not there."""
 
+import errno
 import json
+import shutil
 from fractions import Fraction
 
 import numpy as np
@@ -42,6 +44,22 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DreamError, match="cannot make the directory"):
         files.make_directory(tmp_path / "file" / "below")
+
+
+def test_a_directory_to_which_files_are_still_added_is_deleted_after_some_attempts(tmp_path, monkeypatch):
+    delete, attempts = shutil.rmtree, []
+
+    def fail_twice(path, ignore_errors=False):
+        attempts.append(path)
+        if len(attempts) > 2:
+            delete(path, ignore_errors)
+        elif not ignore_errors:
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    (tmp_path / "work" / "left").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", fail_twice)
+    with files.whole_directory(tmp_path / "work") as work:
+        assert len(attempts) == 3 and not list(work.iterdir())
 
 
 @pytest.mark.parametrize("left", ["nothing", "file", "link", "directory"])
@@ -211,3 +229,17 @@ def test_clip_that_is_no_json_or_not_an_object(tmp_path):
         (tmp_path / CLIP_NAME).write_text(text)
         with pytest.raises(UsageError, match="damaged"):
             read_clip(tmp_path)
+
+
+def test_grey_levels_beyond_16_bits_are_black_and_white(tmp_path):
+    Image.fromarray(np.int32([[-300, 0, 128 * 257, 65535, 70000]])).save(tmp_path / "deep.png", format="TIFF")
+    assert frames.read_frame(tmp_path / "deep.png")[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_a_clip_of_which_no_part_is_named_is_whole(tmp_path):
+    """As all were written before parts could be taken."""
+    write_clip(tmp_path, CLIP)
+    path = tmp_path / CLIP_NAME
+    old = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("first_frame", "end_frame")}
+    path.write_text(json.dumps(old))
+    assert read_clip(tmp_path) == CLIP and CLIP.first_frame == 0
