@@ -362,8 +362,12 @@ def list_layers(arguments: Arguments, screen: Screen) -> None:
     """Print the layers of the network, each with the shape of what it puts out at its own input size."""
     network = _load(replace(arguments.network, gpu=0), screen)
     with suppress(BrokenPipeError):  # the reader wanted no more
+        classes = network.class_layers()
         for name, shape in network.layer_shapes():
-            print(f"{name:40} {shape}")
+            note = "  classes" if name in classes else ""
+            print(f"{name:40} {shape}{note}")
+        for number, label in enumerate(network.labels if classes else ()):
+            print(f"  class {number}: {label}")
 
 
 def _find_guide(name: str | None, directory: Path) -> str | None:

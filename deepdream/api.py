@@ -19,7 +19,9 @@ from deepdream.options import ENGINES, PRECISIONS, NetworkOptions, RenderOptions
 from deepdream.picture import ascent
 from deepdream.picture.ascent import StepReport
 from deepdream.render.plan import open_render
-from deepdream.render.sequence import FrameReport, dream_frames, objectives_at
+from deepdream.render.sequence import FrameReport, dream_frames
+from deepdream.render.targets import objectives_at
+from deepdream.target import target_layers
 
 OnMessage = Callable[[str], object]
 _log = logging.getLogger("deepdream").info
@@ -54,7 +56,8 @@ def dream(
     """
     layer = networks.resolve_layers(network, options.dream.layers, on_message=on_message)[0]
     sizes = octave_sizes(picture.shape[0], picture.shape[1], options.dream.octaves, options.dream.octave_scale)
-    network.check_size(layer, sizes[-1])
+    for name in target_layers([layer], network.layers):
+        network.check_size(name, sizes[-1])
     objective = objectives_at(network, options.guide)(layer)
     rng = np.random.default_rng([options.dream.seed, 0])
     return ascent.dream(picture, network, layer, options.dream, options.divide, objective, rng, on_step)

@@ -1,6 +1,6 @@
 """The network as the dream sees it. What runs it, PyTorch or Caffe, is decided in `deepdream.networks`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -14,6 +14,7 @@ class Network(Protocol):
     ``layers``: their names, in order; ``loop``: those of its customloop. ``mean``: (3, 1, 1), BGR in 0..255, what is
     subtracted from a picture before it gets here. ``digest``: a sum of the files and the engine. ``precision``: the
     name of the type in which the convolutions compute. ``input_size``: (h, w) that the model declares, or None.
+    ``labels``: the names of its classes, in order, where the model brings them.
     """
 
     name: str
@@ -24,13 +25,26 @@ class Network(Protocol):
     precision: str
     digest: str
     input_size: tuple[int, int] | None
+    labels: tuple[str, ...]
 
     def gradient(self, picture: torch.Tensor, layer: str, objective: Objective) -> torch.Tensor:
         """The derivative of the objective at ``layer`` by the picture: float32 (3, h, w) to (3, h, w)."""
         ...
 
+    def gradient_of_sum(self, picture: torch.Tensor, objectives: Mapping[str, Objective]) -> torch.Tensor:
+        """The derivative of the sum of objectives at several layers, by layer, in one forward and backward pass."""
+        ...
+
     def activations(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
         """What ``layer`` puts out for a float32 picture (3, h, w): (c, h', w')."""
+        ...
+
+    def shape(self, layer: str, size: tuple[int, int]) -> tuple[int, ...]:
+        """The shape (c, h', w') of `activations` for a picture of ``size`` (h, w); nothing is computed."""
+        ...
+
+    def class_layers(self) -> tuple[str, ...]:
+        """The layers whose channels are classes."""
         ...
 
     def check_size(self, layer: str, size: tuple[int, int]) -> None:

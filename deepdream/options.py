@@ -175,7 +175,8 @@ class DreamOptions:
 
     layers: tuple[str, ...] = setting(
         (CUSTOM_LOOP,), "-l", "--layers", metavar="LAYER", nargs="+", type=str,
-        help=f"layers, one a frame, in turn; {CUSTOM_LOOP} is the model's own loop",
+        help=f"layers, one a frame, in turn; LAYER:3,7,9-12 is channels of one (of a classifier's last, classes by "
+        f"number or name), LAYER+0.5*LAYER several at once, weighted; {CUSTOM_LOOP} is the model's own loop",
     )  # fmt: skip
     octaves: int = setting(4, "-oct", "--octaves", metavar="N", low=1, high=64, help="number of octaves")
     octave_scale: float = setting(

@@ -55,6 +55,8 @@ def measure_objective(directory, options):
     except (OSError, ValueError, KeyError):
         return None
     network = load_network(options.model_path, options.model_name, on_message=lambda line: None)
+    if not set(layers) <= set(network.layers):  # channels, or sums of layers
+        return None
     return np.array(list(objective_values(open_frames(directory).paths, network, layers)))
 
 

@@ -86,7 +86,7 @@ class Reference(Server):
 
     def tops(self):
         """A dict from layer name to what it puts out, before a layer in place changes it."""
-        self.forward(self._net._layer_names[0], self._picture)
+        self.forward([self._net._layer_names[0]], self._picture)
         tops = {}
         for name in self._net._layer_names:
             self._net.forward(start=name, end=name)
@@ -95,7 +95,7 @@ class Reference(Server):
 
     def gradient(self, layer):
         """The picture's gradient (3, h, w) where the gradient at the layer is its own output."""
-        return torch.from_numpy(self.backward(layer, self.forward(layer, self._picture)).copy())
+        return torch.from_numpy(self.backward([layer], self.forward([layer], self._picture)).copy())
 
 
 def error(found, expected):
@@ -167,7 +167,7 @@ def _fused_values(network, picture, layer):
     for step in network._steps[: network._places[layer]]:
         if step.layer.bottoms and step.outputs and step.outputs[0] not in values:
             if step.layer.type in CONVOLUTIONS:  # as it is where the run stops right after it
-                steps, target = network._select(step.layer.name)
+                steps, (target,) = network._select(step.layer.name)
                 step = next(step for step in steps if target in step.outputs)
             if set(step.inputs) <= values.keys():
                 network.run_step(step, values)

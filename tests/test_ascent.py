@@ -6,12 +6,15 @@ from itertools import groupby
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import ndimage
 
 from deepdream.errors import ModelError, PictureTooSmall
 from deepdream.geometry import divide
+from deepdream.networks import resolve_layers
 from deepdream.options import DivideMode, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
+from deepdream.render.targets import objectives_at
 
 MEAN = np.float32([104, 116, 122])[:, None, None]
 WHOLE = DivideOptions()
@@ -259,6 +262,129 @@ def test_a_few_steps_raise_the_objective(request, photograph, name, layer, kind)
     dreamed = dream(picture, network, layer=layer, objective=objective, octaves=1, iterations=4, jitter=4)
     assert value(dreamed) > 1.02 * value(picture)
     assert 1 < abs(np.float32(dreamed) - picture).mean() < 4 * 1.5 + 1  # four steps of 1.5
+
+
+# --- Targets ---------------------------------------------------------------------------------------
+
+
+class Counting:
+    """A network that keeps the layers of each pass."""
+
+    def __init__(self, network):
+        self._network, self.passes = network, []
+
+    def __getattr__(self, name):
+        return getattr(self._network, name)
+
+    def gradient(self, picture, layer, objective):
+        self.passes.append((layer,))
+        return self._network.gradient(picture, layer, objective)
+
+    def gradient_of_sum(self, picture, objectives):
+        self.passes.append(tuple(objectives))
+        return self._network.gradient_of_sum(picture, objectives)
+
+
+def target_of(network, text, guide_path=None):
+    return objectives_at(network, guide_path)(text)
+
+
+@pytest.mark.parametrize("division", [WHOLE, DivideOptions(DivideMode.SEAMLESS, 24, 24)], ids=["whole", "tiles"])
+def test_a_sum_weighs_gradients_of_equal_magnitude(small_network, division):
+    """Each step is the sum of the parts' gradients, scaled to those of the octave's first step, and one pass a tile."""
+    x = torch.from_numpy(np.float32(noise(40, 48).transpose(2, 0, 1)) - MEAN)
+    text, options = "mixed-0.5*conv1:2+0.25*mixed:1,3", DreamOptions(iterations=3, jitter=0, step_size=2.0)
+    counting = Counting(small_network)
+    steps = ascent.ascend(
+        x.clone(), counting, text, target_of(small_network, text), options, np.random.default_rng(0), division
+    )
+    tiles = 1 if division is WHOLE else 4
+    assert len(list(steps)) == 3
+    alone = [("mixed",)] * tiles + [("conv1",)] * tiles + [("mixed",)] * tiles
+    assert counting.passes == alone + [("mixed", "conv1")] * (2 * tiles)
+
+    if division is WHOLE:
+        goals = [("mixed", objectives.l2, 1), ("conv1", objectives.channels([2]), -0.5),
+                 ("mixed", objectives.channels([1, 3]), 0.25)]  # fmt: skip
+        wanted, scales = x.clone(), None
+        for _ in range(3):
+            parts = [small_network.gradient(wanted, layer, goal).double() for layer, goal, _ in goals]
+            scales = scales or [weight / float(part.abs().mean()) for part, (*_, weight) in zip(parts, goals)]
+            gradient = sum(scale * part for scale, part in zip(scales, parts))
+            wanted = (wanted + 2.0 * gradient / gradient.abs().mean()).float()
+            wanted = torch.minimum(torch.maximum(wanted, -small_network.mean), 255 - small_network.mean)
+        moved = x.clone()
+        list(ascent.ascend(moved, small_network, text, target_of(small_network, text), options,
+                           np.random.default_rng(0)))  # fmt: skip
+        assert abs(moved - wanted).max() < 1e-2
+
+
+def test_a_part_without_a_gradient_counts_for_nothing(small_network):
+    """As where a channel is dark everywhere."""
+    dark = objectives.at("mixed", torch.zeros_like)
+    x = torch.from_numpy(np.float32(noise(40, 48).transpose(2, 0, 1)) - MEAN)
+    pictures = []
+    for objective in (objectives.at("conv1"), dark + objectives.at("conv1"), dark):
+        moved = x.clone()
+        list(ascent.ascend(moved, small_network, "-", objective, DreamOptions(iterations=3), np.random.default_rng(0)))
+        pictures.append(moved)
+    assert torch.equal(pictures[0], pictures[1]) and torch.equal(pictures[2], x)
+
+
+def assert_raised(network, picture, text, goals, guide_path=None):
+    """A few steps raise each of ``goals`` (a function of a picture) that has weight 1, and lower that of weight -1."""
+    target = target_of(network, text, guide_path)
+    dreamed = dream(picture, network, layer=text, objective=target, octaves=2, iterations=5, jitter=4)
+    for goal, weight in goals:
+        before, after = (goal(ascent.to_network(rgb, network)) for rgb in (picture, dreamed))
+        assert weight * (after - before) > 0.01 * abs(before), (text, weight, before, after)
+
+
+@pytest.mark.parametrize(
+    "text, goals",
+    [
+        ("block_7/output:5", [("block_7/output", [5], 1)]),
+        ("block_9/output:3,40-42", [("block_9/output", [3, 40, 41, 42], 1)]),
+        ("classes:281", [("classes", [281], 1)]),
+        ("-block_5/output:2", [("block_5/output", [2], -1)]),
+        ("-1*block_9/output", [("block_9/output", None, -1)]),
+        ("block_9/output+0.5*block_4/output", [("block_9/output", None, 1), ("block_4/output", None, 1)]),
+        ("classes:281-1*classes:207",
+         [("classes", [281], 1), ("classes", [207], -1)]),
+    ],
+)  # fmt: skip
+def test_a_few_steps_raise_every_target(default_network, photograph, text, goals):
+    def goal(layer, channels):
+        def value(picture):
+            seen = default_network.activations(picture, layer)
+            return float(seen.square().sum() / 2 if channels is None else seen[channels].sum())
+
+        return value
+
+    (resolved,) = resolve_layers(default_network, [text], on_message=print)
+    picture = photograph("coffee.png", (96, 96))
+    assert_raised(
+        default_network, picture, resolved, [(goal(layer, channels), weight) for layer, channels, weight in goals]
+    )
+
+
+def test_a_guide_draws_every_layer_of_a_sum(small_network, photograph, tmp_path):
+    path = tmp_path / "guide.png"
+    Image.fromarray(photograph("chelsea.png", (96, 96))).save(path)
+    guide = ascent.to_network(Image.open(path).resize((224, 224), Image.Resampling.LANCZOS), small_network)
+
+    def goal(layer, channels):
+        features = small_network.activations(guide, layer).flatten(1)
+
+        def value(picture):
+            seen = small_network.activations(picture, layer).flatten(1)
+            nearest = features[:, (seen.T @ features).argmax(1)]
+            return float((seen * nearest)[channels].sum())
+
+        return value
+
+    goals = [(goal("mixed", slice(None)), 1), (goal("pool1", [0, 2]), 1)]
+    assert_raised(small_network, photograph("coffee.png", (96, 96)), "mixed+pool1:0,2", goals, str(path))
 
 
 # --- Octaves ---------------------------------------------------------------------------------------

@@ -100,6 +100,33 @@ class TestContract:
         guide = objectives.guide(network.activations(nets.picture((29, 33), 5), "smooth"))
         assert torch.isfinite(network.gradient(picture, "smooth", guide)).all()
 
+    @pytest.mark.parametrize(
+        "layers",
+        [("conv1", "sum"), ("smooth", "conv1"), ("left", "right", "aside"), ("classes", "norm1", "conv1/relu")],
+    )
+    def test_gradient_of_a_sum_is_the_sum_of_gradients(self, network, layers):
+        """A layer that another works on in place, branches side by side, in any order."""
+        picture = nets.picture(SIZE)
+        goals = [objectives.l2, torch.ones_like, objectives.scaled(objectives.l2, -0.5)]
+        together = network.gradient_of_sum(picture, dict(zip(layers, goals)))
+        alone = [network.gradient(picture, layer, goal) for layer, goal in zip(layers, goals)]
+        assert parity.error(together, sum(alone)) < 1e-5
+        assert torch.equal(network.gradient(picture, layers[0], goals[0]), alone[0])
+
+    def test_gradient_of_a_sum_is_the_derivative(self, network):
+        picture = nets.picture(SIZE)
+        goals = {"conv1": objectives.channels([1, 6]), "smooth": objectives.l2}
+        gradient = network.gradient_of_sum(picture, goals)
+
+        def value(x):
+            first, second = (network.activations(x, layer).double() for layer in goals)
+            return float(first[[1, 6]].sum() + second.square().sum() / 2)
+
+        step = torch.from_numpy(np.random.default_rng(1).standard_normal(picture.shape)).float()
+        change = (value(picture + 1e-2 * step) - value(picture - 1e-2 * step)) / 2e-2
+        expected = float((gradient.double() * step.double()).sum())
+        assert abs(change - expected) < 1e-2 * float(gradient.double().norm() * step.double().norm())
+
     def test_nothing_is_left_of_the_last_call(self, network):
         picture, other = nets.picture(SIZE), nets.picture((51, 33), 7)
         first = network.gradient(picture, "left", objectives.l2)
@@ -223,6 +250,14 @@ def test_a_grey_train_val_net_takes_the_picture_for_its_data(tmp_path, engine):
 def test_the_weights_tell_the_channels_where_the_prototxt_does_not(tmp_path, channels):
     model = save_convolution(tmp_path / "one", np.ones((5, channels, 3, 3), np.float32), declared=False)
     assert load_network(model, on_message=print).gradient(nets.picture(SIZE), "conv", objectives.l2).shape == (3, *SIZE)
+
+
+@needs_caffe
+def test_gradient_of_a_sum_is_that_of_caffe(model):
+    ours, theirs = (load_network(model, engine=engine, on_message=print) for engine in ENGINES)
+    goals = {"smooth": objectives.l2, "conv1": objectives.channels([3, 5]), "left": lambda top: -0.1 * top}
+    found, expected = (network.gradient_of_sum(nets.picture(SIZE), goals) for network in (ours, theirs))
+    assert parity.error(found, expected) < parity.BACKWARD_BOUND
 
 
 OLD_LAYOUTS = {

@@ -46,3 +46,27 @@ def test_guide_knows_no_distance_only_direction_and_length():
     guide = torch.tensor([[1.0, 0.5], [0.0, 3.0]])[:, None]
     gradient = objectives.guide(guide)(torch.tensor([1.0, 0.5])[:, None, None])
     assert gradient.flatten().tolist() == [0.5, 3.0]
+
+
+def test_channels_are_the_gradient_of_their_sum():
+    layer = activations(5, 3, 4).requires_grad_()
+    layer[[1, 4]].sum().backward()
+    torch.testing.assert_close(objectives.channels([4, 1])(layer.detach()), layer.grad)
+    vector = activations(5)  # of a fully connected layer
+    assert objectives.channels([2])(vector).tolist() == [0, 0, 1, 0, 0]
+
+
+def test_only_some_channels_of_an_objective_count():
+    layer, guide = activations(5, 3, 4), activations(5, 6, 7, seed=1)
+    whole, some = objectives.guide(guide)(layer), objectives.only(objectives.guide(guide), [0, 3])(layer)
+    assert torch.equal(some[[0, 3]], whole[[0, 3]]) and not some[[1, 2, 4]].any()
+
+
+def test_objectives_compose_as_numbers_do():
+    layer = activations(3, 4, 5)
+    composed = 2 * (objectives.at("a") + objectives.at("b", objectives.channels([1])) * -0.5) + objectives.at("a")
+    assert [(part.layer, part.weight) for part in composed.parts] == [("a", 2), ("b", -1), ("a", 1)]
+    by_layer = composed.by_layer([3, 0.25, 10])
+    torch.testing.assert_close(by_layer["a"](layer), 13 * layer)  # both of a
+    torch.testing.assert_close(by_layer["b"](layer), 0.25 * objectives.channels([1])(layer))
+    assert composed.by_layer([0, 0.25, 0]).keys() == {"b"}  # what has no gradient is not run

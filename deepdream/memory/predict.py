@@ -16,6 +16,7 @@ from deepdream.geometry import at_width, divide, divide_gradient, octave_sizes
 from deepdream.memory.available import available
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS
 from deepdream.options import DivideMode, FlowMode, RenderOptions
+from deepdream.target import target_layers
 
 # Copies of the frame, as float32, that a dream holds beside the gradient: octaves, what is inherited, the flow's own.
 FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 10, FlowMode.STABLE: 10}
@@ -82,7 +83,7 @@ def explain(
 
 
 def _deepest(network: SizedNetwork, layers: Sequence[str]) -> str:
-    return max(layers, key=network.layers.index)
+    return max(target_layers(layers, network.layers), key=network.layers.index)
 
 
 def _largest_part(size: tuple[int, int], options: RenderOptions) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,18 +14,23 @@ from deepdream.errors import ModelError
 GOOGLENET = "bvlc_googlenet"
 MEAN_FILES = ("mean.npy", "mean.binaryproto")
 LOOP_FILE = "customloop.txt"
+LABEL_FILES = ("labels.txt", "synset_words.txt")
 _TEMPORARY = ExitStack()
 atexit.register(_TEMPORARY.close)
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The files of a model. ``mean`` (BGR, three numbers) and ``loop`` (layers) are None where it brings none."""
+    """The files of a model. ``mean`` (BGR, three numbers) and ``loop`` (layers) are None where it brings none.
+
+    ``labels``: the names of its classes, in order, or ().
+    """
 
     prototxt: Path
     caffemodel: Path
     mean: tuple[float, ...] | None = None
     loop: tuple[str, ...] | None = None
+    labels: tuple[str, ...] = ()
 
 
 def find_model(
@@ -41,7 +47,11 @@ def find_model(
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a directory; -t takes the directory of a Caffe model")
     return ModelFiles(
-        _find_prototxt(folder), _find_caffemodel(folder, model_name), _read_own_mean(folder), _read_own_loop(folder)
+        _find_prototxt(folder),
+        _find_caffemodel(folder, model_name),
+        _read_own_mean(folder),
+        _read_own_loop(folder),
+        _read_labels(folder),
     )
 
 
@@ -112,3 +122,12 @@ def _read_own_loop(folder: Path) -> tuple[str, ...] | None:
     if not loop:
         raise ModelError(f"{path} names no layers; write one name a line, or delete it")
     return tuple(loop)
+
+
+def _read_labels(folder: Path) -> tuple[str, ...]:
+    """The names of the classes, a line each, without the WordNet numbers (n01440764) that ImageNet's begin with."""
+    for path in (folder / name for name in LABEL_FILES):
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            return tuple(re.sub(r"^n\d{8}\s+", "", line.strip()) for line in lines if line.strip())
+    return ()

@@ -53,6 +53,7 @@ def load_network(
 
         device = _choose_device(gpu, on_message)
         network = TorchNetwork(model, mean, loop, device, _choose_precision(precision, device, on_message), on_message)
+    network.labels = files.labels
     network.digest = _digest(files, network.mean, engine)
     return network
 

@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
 from deepdream.networks.torch.peak import OutOfProportion, PeakMemory
 
 Size = tuple[int, int]  # (h, w)
+_Plan = tuple[list[tuple[Runnable, list[int]]], tuple[int, ...]]
 
 DEFAULT_INPUT_SIZE = (224, 224)  # where the prototxt says none
 MAX_LEAST_SIZE = 1024  # pixels: no net known needs a larger picture
@@ -39,6 +41,7 @@ class Network(ABC):
     """
 
     precision = "float32"
+    labels: tuple[str, ...] = ()  # the names of its classes, where the model brings them
     digest: str  # of the files and the engine; `load_network` sets it
 
     def __init__(
@@ -51,7 +54,7 @@ class Network(ABC):
         self._steps, self._first_input = trace(model)
         self._places = {step.layer.name: number for number, step in enumerate(self._steps)}
         self._functions: dict[Hashable, LayerFunction] = {}
-        self._plans: dict[str, tuple[list[tuple[Runnable, list[int]]], int]] = {}
+        self._plans: dict[tuple[str, ...], _Plan] = {}
         self._shapes: dict[tuple[str, Size], tuple[int, ...]] = {}
         self._sizes_exhausted: set[str] = set()  # the errors that no size of picture mends
         self.layers: tuple[str, ...] = tuple(self._places)
@@ -76,6 +79,13 @@ class Network(ABC):
         """The derivative of an objective at ``layer`` by the picture: float32 (3, h, w) to (3, h, w).
 
         ``objective`` maps the activations (c, h', w') to the objective's gradient there. Raises as `activations` does.
+        """
+
+    @abstractmethod
+    def gradient_of_sum(self, picture: Tensor, objectives: Mapping[str, Objective]) -> Tensor:
+        """The derivative of the sum of objectives at several layers, by layer; see `gradient`.
+
+        The layers that they need are run once, forward and backward.
         """
 
     def memory(self, layer: str, size: Size) -> int | None:
@@ -121,6 +131,17 @@ class Network(ABC):
             known = [number for number in step.outputs if number in values]
             yield name, tuple(values[known[0]].shape[1:]) if known else "puts nothing out"
 
+    def class_layers(self) -> tuple[str, ...]:
+        """The layers whose channels are classes: those at the end of a net that makes one vector of a picture.
+
+        They are as many as that vector is long.
+        """
+        shapes = [(name, shape) for name, shape in self.layer_shapes() if isinstance(shape, tuple)]
+        if not shapes or math.prod(shapes[-1][1][1:]) != 1:
+            return ()
+        tail = takewhile(lambda layer: layer[1][:1] == shapes[-1][1][:1], reversed(shapes))
+        return tuple(name for name, _ in tail)[::-1]
+
     def check_size(self, layer: str, size: Size) -> None:
         """Raise `PictureTooSmall` if a picture of ``size`` (h, w) cannot reach ``layer``."""
         self.shape(layer, size)
@@ -162,7 +183,7 @@ class Network(ABC):
         for step, _ in self._plan(layer)[0]:
             self._function(step, x.device, x.dtype)  # beforehand: weights are as large as their file
         with PeakMemory(max(MAX_SMALL_ACTIVATION, 3 * MAX_ACTIVATION_RATIO * math.prod(size))):
-            shape = tuple(self._forward(x, layer).shape)
+            shape = tuple(self._forward(x, layer)[0].shape)
         if shape[:1] != (1,):
             raise ModelError(f"layer {layer} puts out {shape}, not the features of one picture; choose another layer")
         return shape[1:]
@@ -171,14 +192,15 @@ class Network(ABC):
         """A picture of ``size`` (h, w) as the first layer takes it, which has a shape and holds nothing."""
         return torch.empty(1, self._channels, *size, device="meta")
 
-    def _forward(self, x: Tensor, layer: str) -> Tensor:
-        plan, target = self._plan(layer)
+    def _forward(self, x: Tensor, *layers: str) -> tuple[Tensor, ...]:
+        """What ``layers`` put out; each step is run once."""
+        plan, targets = self._plan(*layers)
         values = {self._first_input: x}
         for step, last_use in plan:
             self.run_step(step, values)
             for number in last_use:
                 del values[number]
-        return values[target]
+        return tuple(values[target] for target in targets)
 
     def _function(self, step: Runnable, device: torch.device, dtype: torch.dtype) -> LayerFunction:
         key = step.key, device.type, dtype
@@ -189,38 +211,44 @@ class Network(ABC):
                 raise _failure(step.layer, error) from error
         return self._functions[key]
 
-    def _plan(self, layer: str) -> tuple[list[tuple[Runnable, list[int]]], int]:
-        """The steps that ``layer`` needs, each with the values not needed after it, and the target's number."""
-        if layer not in self._plans:
-            steps, target = self._select(layer)
-            needed, plan = {target}, []
+    def _plan(self, *layers: str) -> _Plan:
+        """The steps that ``layers`` need, each with the values not needed after it, and the numbers of their values."""
+        if layers not in self._plans:
+            steps, targets = self._select(*layers)
+            needed, plan = set(targets), []
             for step in reversed(steps):
                 plan.append((step, [number for number in {*step.inputs, *step.outputs} if number not in needed]))
                 needed.update(step.inputs)
-            self._plans[layer] = plan[::-1], target
-        return self._plans[layer]
+            self._plans[layers] = plan[::-1], targets
+        return self._plans[layers]
 
-    def _select(self, layer: str) -> tuple[Sequence[Runnable], int]:
+    def _select(self, *layers: str) -> tuple[Sequence[Runnable], tuple[int, ...]]:
         """As `_needed`; an engine may fuse steps."""
-        return self._needed(layer)
+        return self._needed(*layers)
 
-    def _needed(self, layer: str) -> tuple[list[Step], int]:
-        """The steps that ``layer`` needs, in order, and the number of the value that it puts out."""
-        if layer not in self._places:
-            raise ModelError(f"the network {self.name} has no layer {layer}")
-        place = self._places[layer]
-        if not self._steps[place].outputs:
-            raise ModelError(f"layer {layer} ({self._steps[place].layer.type}) puts nothing out")
-        target = self._steps[place].outputs[0]
-        needed, steps = {target}, []
-        for step in reversed(self._steps[: place + 1]):
+    def _needed(self, *layers: str) -> tuple[list[Step], tuple[int, ...]]:
+        """The steps that ``layers`` need, in order, and the numbers of the values that they put out."""
+        targets = tuple(map(self._target, layers))
+        needed, steps = set(targets), []
+        for step in reversed(self._steps[: 1 + max(self._places[layer] for layer in layers)]):
             if step.layer.type not in DATA_TYPES and needed.intersection(step.outputs):
                 needed.update(step.inputs)
                 steps.append(step)
         missing = needed.difference({self._first_input}, *(step.outputs for step in steps))
         if missing:
-            raise ModelError(f"layer {layer} needs an input that is not the picture; choose another layer")
-        return steps[::-1], target
+            raise ModelError(
+                f"layer {' or '.join(layers)} needs an input that is not the picture; choose another layer"
+            )
+        return steps[::-1], targets
+
+    def _target(self, layer: str) -> int:
+        """The number of the value that a layer puts out."""
+        if layer not in self._places:
+            raise ModelError(f"the network {self.name} has no layer {layer}")
+        step = self._steps[self._places[layer]]
+        if not step.outputs:
+            raise ModelError(f"layer {layer} ({step.layer.type}) puts nothing out")
+        return step.outputs[0]
 
     def _explained(self, error: ShapeMismatch, layer: str, size: Size) -> ModelError | PictureTooSmall:
         """A mismatch as what the user can mend: a picture of the wrong size, or a net that does not fit together."""

@@ -18,6 +18,7 @@ from deepdream.interface import Network, Objective
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
 from deepdream.options import DivideOptions, DreamOptions
 from deepdream.picture.look import Look
+from deepdream.picture.objectives import WeightedSum
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ def dream(
     layer: str,
     options: DreamOptions,
     division: DivideOptions,
-    objective: Objective,
+    objective: Objective | WeightedSum,
     rng: np.random.Generator,
     on_step: Callable[[StepReport], Any] | None = None,
 ) -> np.ndarray:
     """Dream one picture: RGB (h, w, 3) in 0..255, uint8 or float, to uint8 of the same shape.
 
-    ``rng`` draws the jitter. ``on_step`` is called after each step. Raises `PictureTooSmall` where an octave does not
-    reach the layer, `ModelError` where the gradient is not finite.
+    ``objective``: that at ``layer``, or a sum that names its own layers. ``rng`` draws the jitter. ``on_step`` is
+    called after each step. Raises `PictureTooSmall` where an octave does not reach the layer, `ModelError` where the
+    gradient is not finite.
     """
     is_large = picture.shape[0] * picture.shape[1] >= TRIM_ABOVE_PIXELS
     if is_large:
@@ -117,7 +119,7 @@ def ascend(
     x: torch.Tensor,
     network: Network,
     layer: str,
-    objective: Objective,
+    objective: Objective | WeightedSum,
     options: DreamOptions,
     rng: np.random.Generator,
     division: DivideOptions = DivideOptions(),
@@ -132,6 +134,11 @@ def ascend(
     """
     height, width = x.shape[1:]
     tiles = divide_gradient(height, width, division)
+    gradient_of: Callable[[torch.Tensor], torch.Tensor]
+    if isinstance(objective, WeightedSum):
+        gradient_of = _SumGradient(network, objective, tiles)
+    else:
+        gradient_of = partial(_tiled, tiles, partial(network.gradient, layer=layer, objective=objective))
     look = Look((height, width), x.device, options.smooth or 0, options.colors)
     rolled = torch.empty_like(x[None], memory_format=torch.channels_last)[0]  # the layout that networks take
     for _ in range(options.iterations):
@@ -141,7 +148,7 @@ def ascend(
         pieces = _roll(height, width, down, right)
         for here, there in pieces:
             rolled[there] = x[here]
-        gradient = look.apply(_tiled_gradient(rolled, tiles, network, layer, objective))
+        gradient = look.apply(gradient_of(rolled))
         mean_gradient = mean_magnitude(gradient)
         rate = torch.where(mean_gradient > 0, options.step_size / mean_gradient, 0).float()
         for here, there in pieces:
@@ -183,16 +190,44 @@ def _roll_axis(length: int, shift: int) -> tuple[tuple[slice, slice], tuple[slic
     return (slice(start), slice(length - start, length)), (slice(start, length), slice(length - start))
 
 
-def _tiled_gradient(
-    x: torch.Tensor, tiles: list[Tile], network: Network, layer: str, objective: Objective
-) -> torch.Tensor:
+def _tiled(tiles: list[Tile], gradient_of: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """The gradients of the tiles of ``x`` (3, h, w), put together: (3, h, w)."""
     if len(tiles) == 1:
-        return network.gradient(x, layer, objective)
+        return gradient_of(x)
     gradient = torch.empty_like(x)
     for tile in tiles:
-        gradient[tile.index] = network.gradient(x[tile.index], layer, objective)
+        gradient[tile.index] = gradient_of(x[tile.index])
     return gradient
+
+
+class _SumGradient:
+    """The gradient of a weighted sum at picture after picture (3, h, w).
+
+    At the first one the gradient of each part is taken alone, and its magnitude measured over all tiles. From then on
+    the parts are scaled at their layers, so that the sum takes one forward and one backward pass.
+    """
+
+    def __init__(self, network: Network, weighted_sum: WeightedSum, tiles: list[Tile]) -> None:
+        self._network, self._sum, self._tiles = network, weighted_sum, tiles
+        self._objectives: dict[str, Objective] | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self._objectives is None:
+            return self._measure(x)
+        if not self._objectives:
+            return torch.zeros_like(x)
+        return _tiled(self._tiles, partial(self._network.gradient_of_sum, objectives=self._objectives), x)
+
+    def _measure(self, x: torch.Tensor) -> torch.Tensor:
+        gradient, scales = torch.zeros_like(x), []
+        for part in self._sum.parts:
+            alone = partial(self._network.gradient, layer=part.layer, objective=part.objective)
+            of_part = _tiled(self._tiles, alone, x)
+            magnitude = mean_magnitude(of_part).item()
+            scales.append(part.weight / magnitude if magnitude else 0.0)
+            gradient.add_(of_part, alpha=scales[-1])
+        self._objectives = self._sum.by_layer(scales)
+        return gradient
 
 
 def to_network(picture: Any, network: Network) -> torch.Tensor:

@@ -15,6 +15,7 @@ from deepdream.options import IMAGE_TYPES, DreamOptions, RenderOptions
 from deepdream.picture import ascent
 from deepdream.render.journal import Journal, file_sum
 from deepdream.settings import manifest_entries
+from deepdream.target import target_layers
 
 LARGE_WIDTH = 1500  # pixels: beyond this the shapes of a dream look small, and a frame takes long
 ADVISED_WIDTH = 1280
@@ -85,9 +86,10 @@ def open_render(
 ) -> Render:
     """Check all that can be checked before the first step, and find what is still to do.
 
-    ``layers``: names of the network's, one a frame, in turn. Frames that the same command has made before count as
-    done. ``note``: text that the frames carry; it makes no other render. Raises `UsageError` where ``output`` holds
-    another render and ``overwrite`` is not set, and where the frames or the guide cannot be used.
+    ``layers``: the network's, or targets (see `deepdream.target`), one a frame, in turn. Frames that the same command
+    has made before count as done. ``note``: text that the frames carry; it makes no other render. Raises `UsageError`
+    where ``output`` holds another render and ``overwrite`` is not set, and where the frames or the guide cannot be
+    used.
     """
     output, dream = Path(output), options.dream
     size = at_width(check_source(frames, output), dream.preview)
@@ -97,7 +99,7 @@ def open_render(
         raise UsageError(f"--dreamwidth {dream.dream_width}: wider than the frames, which have {size[0]} pixels")
     dream_size = at_width(size, dream.dream_width)
     smallest = octave_sizes(dream_size[1], dream_size[0], dream.octaves, dream.octave_scale)[-1]
-    for layer in dict.fromkeys(layers):
+    for layer in target_layers(layers, network.layers):
         network.check_size(layer, smallest)
     if options.guide is not None:
         read_frame(options.guide)

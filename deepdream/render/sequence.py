@@ -13,16 +13,15 @@ import numpy as np
 from PIL import Image
 
 from deepdream.files.frames import read_frame, write_frame
-from deepdream.interface import Network, Objective
+from deepdream.interface import Network
 from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit, inherits
 from deepdream.options import FlowMode
-from deepdream.picture import ascent, objectives
+from deepdream.picture import ascent
 from deepdream.render.dream_size import lay_on, shrink, take_off
 from deepdream.render.journal import file_sum
 from deepdream.render.plan import Render
+from deepdream.render.targets import objectives_at
 from deepdream.threads import adapt_threads
-
-GUIDE_SIZE = (224, 224)
 
 
 @dataclass(frozen=True)
@@ -186,22 +185,6 @@ def _jitter(render: Render, number: int) -> np.random.Generator:
     """The generator of a frame's jitter. Under STABLE it is the same for each frame, so that they dream alike."""
     seed = render.options.dream.seed
     return np.random.default_rng([seed, 0 if render.options.flow.mode == FlowMode.STABLE else number])
-
-
-def objectives_at(network: Network, guide_path: str | None) -> Callable[[str], Objective]:
-    """A function from a layer's name to the objective there."""
-    if guide_path is None:
-        return lambda layer: objectives.l2
-    guide = Image.fromarray(read_frame(guide_path)).resize(GUIDE_SIZE, Image.Resampling.LANCZOS)
-    picture = ascent.to_network(guide, network)
-    made: dict[str, Objective] = {}
-
-    def objective(layer: str) -> Objective:
-        if layer not in made:
-            made[layer] = objectives.guide(network.activations(picture, layer))
-        return made[layer]
-
-    return objective
 
 
 def _read_source(render: Render, number: int) -> _Source:

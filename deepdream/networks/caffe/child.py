@@ -9,7 +9,7 @@ Answers every (command, arguments) with (True, result) or (False, text of the er
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -38,22 +38,34 @@ class Server:
         prototxt = _prepare(prototxt, blob, (int(channels), int(height), int(width)), prepared)
         self._net = caffe.Net(prototxt, caffe.TEST, weights=caffemodel)
 
-    def forward(self, layer: str, picture: np.ndarray) -> np.ndarray:
-        """Run the net for a picture (3, h, w) up to a layer; the layer's blob (1, c, h', w')."""
+    def forward(self, layers: Sequence[str], picture: np.ndarray) -> list[np.ndarray]:
+        """Run the net for a picture (3, h, w) up to the last of ``layers``, which are in the net's order.
+
+        Returns their blobs (1, c, h', w'), each as it is before a layer in place changes it.
+        """
         self._net.blobs[self._blob].reshape(1, *picture.shape)
         self._net.blobs[self._blob].data[...] = picture
-        # Never net.reshape(): a classifier's last layers may not fit. forward() shapes each layer as it comes.
-        self._net.forward(end=layer)
-        return self._top(layer).data
+        names, tops, start = list(self._net._layer_names), [], 0
+        for layer in layers:
+            # Never net.reshape(): a classifier's last layers may not fit. forward() shapes each layer as it comes.
+            self._net.forward(start=names[start], end=layer)
+            tops.append(self._top(layer).data.copy())
+            start = names.index(layer) + 1
+        return tops
 
-    def backward(self, layer: str, diff: np.ndarray) -> np.ndarray:
-        """The picture's gradient (3, h, w) for the gradient at a layer up to which `forward` has run."""
+    def backward(self, layers: Sequence[str], diffs: Sequence[np.ndarray]) -> np.ndarray:
+        """The picture's gradient (3, h, w) for the gradients at ``layers``, up to the last of which `forward` has run.
+
+        A gradient joins what has come back from the layers behind its own.
+        """
         names = list(self._net._layer_names)
-        for name in names[: names.index(layer) + 1]:
+        for name in names[: names.index(layers[-1]) + 1]:
             for top in self._net.top_names[name]:
                 self._net.blobs[top].diff[...] = 0  # a branch that leads past the layer keeps its last one otherwise
-        self._top(layer).diff[...] = diff
-        self._net.backward(start=layer)
+        ends = [names[names.index(layer) + 1] for layer in layers[:-1]]
+        for layer, diff, end in reversed(list(zip(layers, diffs, [names[0], *ends]))):
+            self._top(layer).diff[...] += diff
+            self._net.backward(start=layer, end=end)
         return self._net.blobs[self._blob].diff[0]
 
     def _top(self, layer: str) -> Any:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,28 +48,33 @@ class CaffeNetwork(Network):
         self._process = _Process(prototxt, caffemodel, blob, (self._channels, *(self.input_size or DEFAULT_INPUT_SIZE)))
 
     def activations(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
-        return self._run(picture, layer)[0]
+        return self._run(picture, layer)[0][0]
 
     def gradient(self, picture: torch.Tensor, layer: str, objective: Objective) -> torch.Tensor:
-        top = self._run(picture, layer)
-        diff = objective(top[0])[None].numpy()
-        gradient = torch.from_numpy(self._process.ask(f"layer {layer}", "backward", layer, diff))
+        return self.gradient_of_sum(picture, {layer: objective})
+
+    def gradient_of_sum(self, picture: torch.Tensor, objectives: Mapping[str, Objective]) -> torch.Tensor:
+        layers = sorted(objectives, key=self.layers.index)
+        tops = self._run(picture, *layers)
+        diffs = [objectives[layer](top[0])[None].numpy() for layer, top in zip(layers, tops)]
+        gradient = torch.from_numpy(self._process.ask(f"layer {'+'.join(layers)}", "backward", layers, diffs))
         return self._from_channels(gradient)
 
-    def _run(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
+    def _run(self, picture: torch.Tensor, *layers: str) -> list[torch.Tensor]:
         # Caffe does not notice every size that is too small, so the shapes are worked out before it starts.
-        self.check_size(layer, (picture.shape[1], picture.shape[2]))
-        return self._ask_forward(picture, layer)
+        for layer in layers:
+            self.check_size(layer, (picture.shape[1], picture.shape[2]))
+        return self._ask_forward(self._to_channels(picture), *layers)
 
     def _shape(self, layer: str, size: Size) -> tuple[int, ...]:
         try:
             return super()._shape(layer, size)
-        except UnknownType:
-            return tuple(self._ask_forward(torch.zeros(3, *size), layer).shape[1:])  # a type that only Caffe knows
+        except UnknownType:  # a type that only Caffe knows
+            return tuple(self._ask_forward(torch.zeros(self._channels, *size), layer)[0].shape[1:])
 
-    def _ask_forward(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
-        pixels = self._to_channels(picture).numpy()
-        return torch.from_numpy(self._process.ask(f"layer {layer}", "forward", layer, pixels))
+    def _ask_forward(self, x: torch.Tensor, *layers: str) -> list[torch.Tensor]:
+        tops = self._process.ask(f"layer {'+'.join(layers)}", "forward", layers, x.numpy())
+        return [torch.from_numpy(top) for top in tops]
 
 
 class _Process:

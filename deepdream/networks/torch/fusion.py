@@ -17,7 +17,7 @@ and without oneDNN's packed weights and the compiled loops as well:
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -89,10 +89,10 @@ def _parameters(
 AnyStep = Step | FusedStep
 
 
-def fuse(steps: Sequence[Step], target: int) -> list[AnyStep]:
-    """``steps`` (in order), which compute the value number ``target``, with those fused that can be."""
+def fuse(steps: Sequence[Step], targets: Iterable[int]) -> list[AnyStep]:
+    """``steps`` (in order), which compute the values with the numbers ``targets``, with those fused that can be."""
     uses = Counter(number for step in steps for number in step.inputs)
-    uses[target] += 1
+    uses.update(targets)
     readers = {number: step for step in steps for number in step.inputs}
     absorbed: set[Step] = set()
     fused: list[AnyStep] = []

@@ -1,6 +1,6 @@
 """A Caffe model run and differentiated by PyTorch, on a CPU or a GPU."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -44,18 +44,24 @@ class TorchNetwork(Network):
 
     def activations(self, picture: Tensor, layer: str) -> Tensor:
         with torch.no_grad(), self._compile_notice:
-            return self._forward(self._input(picture, layer), layer)[0].to(picture.dtype)
+            return self._forward(self._input(picture, layer), layer)[0][0].to(picture.dtype)
 
     def gradient(self, picture: Tensor, layer: str, objective: Objective) -> Tensor:
-        x = self._input(picture, layer).requires_grad_()
+        return self.gradient_of_sum(picture, {layer: objective})
+
+    def gradient_of_sum(self, picture: Tensor, objectives: Mapping[str, Objective]) -> Tensor:
+        x = self._input(picture, *objectives).requires_grad_()
         with self._compile_notice:
-            top = self._forward(x, layer)
-            direction = objective(top[0].detach().to(picture.dtype)).to(top.dtype)
+            tops = self._forward(x, *objectives)
+            directions = [
+                objective(top[0].detach().to(picture.dtype)).to(top.dtype)[None]
+                for top, objective in zip(tops, objectives.values())
+            ]
             try:
-                gradient = torch.autograd.grad(top, x, direction[None])[0][0]
+                gradient = torch.autograd.grad(tops, x, directions)[0][0]
             except (RuntimeError, MemoryError) as error:
                 if is_out_of_memory(error):
-                    raise out_of_memory(layer, error) from error
+                    raise out_of_memory("+".join(objectives), error) from error
                 raise
         return self._from_channels(gradient).to(picture.dtype)
 
@@ -65,14 +71,15 @@ class TorchNetwork(Network):
             self.gradient(torch.empty(3, *size, device="meta"), layer, lambda top: top)
         return peak.bytes
 
-    def _input(self, picture: Tensor, layer: str) -> Tensor:
-        self.check_size(layer, (picture.shape[1], picture.shape[2]))
+    def _input(self, picture: Tensor, *layers: str) -> Tensor:
+        for layer in layers:
+            self.check_size(layer, (picture.shape[1], picture.shape[2]))
         dtype = torch.promote_types(self._dtype, torch.float32)
         return self._to_channels(picture)[None].to(dtype).contiguous(memory_format=torch.channels_last)
 
     def _function(self, step: Runnable, device: torch.device, dtype: torch.dtype) -> LayerFunction:
         return super()._function(step, device, self._dtype if isinstance(step, FusedStep) else dtype)
 
-    def _select(self, layer: str) -> tuple[Sequence[Runnable], int]:
-        steps, target = self._needed(layer)
-        return fuse(steps, target), target
+    def _select(self, *layers: str) -> tuple[Sequence[Runnable], tuple[int, ...]]:
+        steps, targets = self._needed(*layers)
+        return fuse(steps, targets), targets

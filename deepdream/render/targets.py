@@ -1,0 +1,46 @@
+"""The objectives of a render: from targets (see `deepdream.target`) and a guide image to what a dream ascends."""
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from deepdream.files.frames import read_frame
+from deepdream.interface import Network, Objective
+from deepdream.picture import ascent, objectives
+from deepdream.picture.objectives import Part, WeightedSum
+from deepdream.target import parse_target
+
+GUIDE_SIZE = (224, 224)
+
+
+def objectives_at(network: Network, guide_path: str | None) -> Callable[[str], Objective | WeightedSum]:
+    """A function from a target to its objective: at a plain layer without the layer's name, else a weighted sum."""
+    at_layer = _guides(network, guide_path) if guide_path else lambda layer: objectives.l2
+    made: dict[str, Objective | WeightedSum] = {}
+
+    def objective(target: str) -> Objective | WeightedSum:
+        if target not in made:
+            if target in network.layers:
+                made[target] = at_layer(target)
+            else:
+                made[target] = _weighted_sum(network, target, at_layer, guide_path is not None)
+        return made[target]
+
+    return objective
+
+
+def _weighted_sum(network: Network, target: str, at_layer: Callable[[str], Objective], is_guided: bool) -> WeightedSum:
+    parts = []
+    for term in parse_target(target, network.layers):
+        objective = at_layer(term.layer)
+        if term.channels:
+            objective = objectives.only(objective, term.numbers) if is_guided else objectives.channels(term.numbers)
+        parts.append(Part(term.layer, objective, term.weight))
+    return WeightedSum(tuple(parts))
+
+
+def _guides(network: Network, path: str) -> Callable[[str], Objective]:
+    """A function from a layer to the guided objective there."""
+    guide = Image.fromarray(read_frame(path)).resize(GUIDE_SIZE, Image.Resampling.LANCZOS)
+    picture = ascent.to_network(guide, network)
+    return lambda layer: objectives.guide(network.activations(picture, layer))
