@@ -228,7 +228,7 @@ def test_list_layers_needs_no_input(run_here):
     assert done.returncode == 0
     shapes = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert shapes["block_10/output"] == "(112, 14, 14)"
-    assert shapes["prob"] == "(1000,)"
+    assert shapes["prob"] == "(1000,)  classes"
 
 
 def test_a_guide_inside_the_input_is_no_frame(run_here, frames, tmp_path):
