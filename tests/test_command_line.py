@@ -17,6 +17,7 @@ from PIL import Image
 
 import deepdream
 import dreamer
+from deepdream.arguments import build_parser
 from deepdream.files.clip import read_clip
 from deepdream.options import DivideMode, FlowMode
 from deepdream.video.probe import probe
@@ -37,7 +38,10 @@ def bar_free(text):
 
 
 def test_help_answers_without_heavy_imports():
-    code = "import dreamer, sys; dreamer.build_parser().format_help(); print(*sys.modules)"
+    code = (
+        "import dreamer, sys; from deepdream.arguments import build_parser;"
+        "build_parser().format_help(); print(*sys.modules)"
+    )
     done = run_python("-c", code, cwd=ROOT, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"torch", "numpy", "cv2", "PIL", "av", "ffmpeg", "tqdm", "google.protobuf"}
@@ -47,7 +51,7 @@ def test_help_tells_every_option_its_default(run):
     text = run("--help").stdout
     without = {"--help", "--version", "--input", "--output", "--overwrite", "--list-layers"}
     without |= {"--settings", "--no-settings"}
-    for action in dreamer.build_parser()._actions:
+    for action in build_parser()._actions:
         assert action.option_strings[-1] in text
         if not without & set(action.option_strings):
             assert "default:" in action.help, action.option_strings

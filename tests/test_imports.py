@@ -10,7 +10,7 @@ TIERS = (
     ("errors",),
     ("settings", "interface", "target"),
     ("options",),
-    ("geometry",),
+    ("geometry", "arguments"),
     ("files",),
     ("memory",),
     ("threads",),

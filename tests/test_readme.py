@@ -6,7 +6,7 @@ import pytest
 from helpers import ROOT
 
 import deepdream
-import dreamer
+from deepdream.arguments import build_parser
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -15,7 +15,7 @@ def test_the_table_of_options_names_every_option_and_no_other():
     table = README.partition("\n## Options\n")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `-")]
     documented = [name for row in rows for cell in re.findall(r"`([^`]+)`", row) for name in cell.split()]
-    options = [name for action in dreamer.build_parser()._actions for name in action.option_strings]
+    options = [name for action in build_parser()._actions for name in action.option_strings]
     assert sorted(documented) == sorted(set(options) - {"-h", "--help"})
 
 

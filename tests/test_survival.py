@@ -23,6 +23,7 @@ from nets import SMALL
 from PIL import Image
 
 import dreamer
+from deepdream.arguments import build_parser
 from deepdream.errors import ModelError, UsageError
 from deepdream.files.frames import missing_numbers, open_frames
 from deepdream.networks import caffemodel, load_network
@@ -453,7 +454,7 @@ def test_damaged_models_end_in_an_error_of_ours():
 
 
 @given(st.lists(st.one_of(
-    st.sampled_from([word for action in dreamer.build_parser()._actions for word in action.option_strings]),
+    st.sampled_from([word for action in build_parser()._actions for word in action.option_strings]),
     st.text(max_size=8), st.integers().map(str), st.floats().map(str), st.sampled_from(["nowhere", "9" * 400, "1/0"]),
 ), max_size=8))  # fmt: skip
 @settings(deadline=None, max_examples=300)
