@@ -22,6 +22,7 @@ from deepdream.options import (
     GROUPS,
     IMAGE_TYPES,
     Arguments,
+    FlowMode,
     NetworkOptions,
     RunOptions,
     settings_in,
@@ -123,6 +124,8 @@ def _check_mode(run: RunOptions) -> None:
 def _tell_unused(arguments: Arguments, mode: str, screen: Screen) -> None:
     """Say which of the given options belong to another mode (batch files often share one list of options)."""
     elsewhere = {setting.name for group in GROUPS if mode not in group.modes for setting in settings_in(group)}
+    if arguments.render.flow.mode != FlowMode.STABLE:
+        elsewhere.add("--flowiterations")
     unused = [name for name in arguments.given if name in elsewhere]
     if unused:
         screen.tell(f"{', '.join(unused)}: these change nothing in this mode")

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from deepdream import networks
+from deepdream.errors import UsageError
 from deepdream.files.frames import open_frames
 from deepdream.files.note import dream_note
-from deepdream.geometry import octave_sizes
+from deepdream.geometry import at_width, octave_sizes
 from deepdream.interface import Network
 from deepdream.options import ENGINES, PRECISIONS, NetworkOptions, RenderOptions
 from deepdream.picture import ascent
 from deepdream.picture.ascent import StepReport
+from deepdream.render.dream_size import lay_on, shrink
 from deepdream.render.plan import open_render
 from deepdream.render.sequence import FrameReport, dream_frames
 from deepdream.render.targets import objectives_at
@@ -55,12 +57,17 @@ def dream(
     step. Raises `UsageError` for layers that the network has not, and for a picture too small for them.
     """
     layer = networks.resolve_layers(network, options.dream.layers, on_message=on_message)[0]
-    sizes = octave_sizes(picture.shape[0], picture.shape[1], options.dream.octaves, options.dream.octave_scale)
+    width, height = at_width((picture.shape[1], picture.shape[0]), options.dream.dream_width)
+    if width > picture.shape[1]:
+        raise UsageError(f"--dreamwidth {width}: wider than the picture, which has {picture.shape[1]} pixels")
+    sizes = octave_sizes(height, width, options.dream.octaves, options.dream.octave_scale)
     for name in target_layers([layer], network.layers):
         network.check_size(name, sizes[-1])
     objective = objectives_at(network, options.guide)(layer)
     rng = np.random.default_rng([options.dream.seed, 0])
-    return ascent.dream(picture, network, layer, options.dream, options.divide, objective, rng, on_step)
+    small = shrink(picture, (width, height))
+    dreamed = ascent.dream(small, network, layer, options.dream, options.divide, objective, rng, on_step)
+    return lay_on(dreamed, small, picture)
 
 
 def dream_directory(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from helpers import read_dreams, render, save_frames
 from PIL import Image
 
+import deepdream
 import dreamer
+from deepdream.errors import UsageError
 from deepdream.files.frames import read_frame
-from deepdream.options import DivideMode, DivideOptions, FlowMode, FlowOptions
+from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
 from deepdream.render.dream_size import lay_on, shrink, take_off
 
 
@@ -146,3 +149,23 @@ def test_large_frames_are_told_of_it_once(tmp_path, small_folder, capsys):
     assert capsys.readouterr().err.count("--dreamwidth 1280") == 1
     assert dreamer.main([*command, "-o", str(tmp_path / "b"), "--dreamwidth", "1000"]) == 0
     assert "--dreamwidth" not in capsys.readouterr().err
+
+
+def test_from_python_a_picture_is_dreamed_at_that_width_too(photograph, small_network):
+    picture = photograph("coffee.png", (80, 96))
+    options = RenderOptions(DreamOptions(layers=("mixed",), octaves=1, iterations=2, jitter=4, dream_width=48))
+    small = shrink(picture, (48, 40))
+    alone = deepdream.dream(small, small_network, replace(options, dream=replace(options.dream, dream_width=0)))
+    np.testing.assert_array_equal(deepdream.dream(picture, small_network, options), lay_on(alone, small, picture))
+    with pytest.raises(UsageError, match="--dreamwidth 48: wider than the picture"):
+        deepdream.dream(small[:, :40], small_network, options)
+
+
+def test_steps_of_frames_that_inherit_are_told_to_mean_nothing_without_the_stabilised_dream(
+    source, tmp_path, small_folder, capsys
+):
+    command = ["-i", str(source), "-t", str(small_folder), "-l", "mixed", "-oct", "1", "-itr", "1", "-fitr", "1"]
+    assert dreamer.main([*command, "-o", str(tmp_path / "a")]) == 0
+    assert "--flowiterations: these change nothing" in capsys.readouterr().err
+    assert dreamer.main([*command, "-o", str(tmp_path / "b"), "-flow", "2"]) == 0
+    assert "--flowiterations" not in capsys.readouterr().err
