@@ -11,8 +11,9 @@ from deepdream.files.frames import MAX_FRAME_PIXELS, FrameDirectory, read_frame
 from deepdream.geometry import at_width, octave_sizes
 from deepdream.interface import Network
 from deepdream.motion.inheritance import inherits
-from deepdream.options import IMAGE_TYPES, DreamOptions, RenderOptions
+from deepdream.options import IMAGE_TYPES, RenderOptions
 from deepdream.picture import ascent
+from deepdream.render.frame import FrameOptions
 from deepdream.render.journal import Journal, file_sum
 from deepdream.settings import manifest_entries
 from deepdream.target import target_layers
@@ -44,10 +45,10 @@ class Render:
         """Where the dream of frame ``number`` is saved."""
         return self.output / f"frame_{number:06d}{IMAGE_TYPES[self.frames.image_type][0]}"
 
-    def dream_options(self, starts_shot: bool) -> DreamOptions:
-        """The options of a frame: under STABLE one that inherits takes fewer steps than the first of its shot."""
-        dream, few = self.options.dream, self.options.flow.iterations
-        return dream if starts_shot or few is None else replace(dream, iterations=few)
+    def options_at(self, number: int) -> FrameOptions:
+        """The options of frame ``number``."""
+        layer, options = self.layers[number % len(self.layers)], self.options
+        return FrameOptions(number, layer, options.dream, options.flow, options.divide)
 
     @property
     def faster_width(self) -> int | None:
@@ -63,16 +64,16 @@ class Render:
     @property
     def pixel_steps(self) -> int:
         """The work still to do, in pixels times iterations. Each scene cut adds `cut_pixel_steps`."""
-        return sum(self._pixel_steps(starts_shot=number == 0) for number in self.todo)
+        return sum(self._pixel_steps(number, starts_shot=number == 0) for number in self.todo)
 
     @property
     def cut_pixel_steps(self) -> int:
         """What the first frame of a shot takes more than one that inherits."""
-        return self._pixel_steps(starts_shot=True) - self._pixel_steps(starts_shot=False)
+        return self._pixel_steps(0, starts_shot=True) - self._pixel_steps(0, starts_shot=False)
 
-    def _pixel_steps(self, starts_shot: bool) -> int:
+    def _pixel_steps(self, number: int, starts_shot: bool) -> int:
         width, height = self.dream_size
-        return ascent.pixel_steps(height, width, self.dream_options(starts_shot))
+        return ascent.pixel_steps(height, width, self.options_at(number).dream_options(starts_shot))
 
 
 def open_render(

@@ -14,10 +14,11 @@ from PIL import Image
 
 from deepdream.files.frames import read_frame, write_frame
 from deepdream.interface import Network
-from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit, inherits
+from deepdream.motion.inheritance import Motion, estimate_motion, inherits
 from deepdream.options import FlowMode
 from deepdream.picture import ascent
-from deepdream.render.dream_size import lay_on, shrink, take_off
+from deepdream.render.dream_size import shrink
+from deepdream.render.frame import Dream, Previous, Source, dream_frame
 from deepdream.render.journal import file_sum
 from deepdream.render.plan import Render
 from deepdream.render.targets import objectives_at
@@ -55,46 +56,34 @@ def dream_frames(
     with render.journal, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         objective_of = objectives_at(network, render.options.guide)
         saving: Future[FrameReport] | None = None  # of the frame before
-        last: _Dream | None = None  # the frame before
+        last: tuple[int, Dream] | None = None  # the frame before: its number, and its dream
         try:
             for frame in _read_frames(render, reader, look_ahead=network.device.type != "cpu"):
                 started = time.monotonic()
                 threads = adapt_threads()
-                layer = render.layers[frame.number % len(render.layers)]
-                inherited, is_cut = _inherit(render, frame, last)
-                if is_cut and on_cut:
-                    on_cut(frame.number)
-                dreamed = ascent.dream(
-                    inherited.start,
+                number, options = frame.number, render.options_at(frame.number)
+                dream = dream_frame(
+                    options,
                     network,
-                    layer,
-                    render.dream_options(starts_shot=inherited.warped is None),
-                    render.options.divide,
-                    objective_of(layer),
-                    _jitter(render, frame.number),
-                    on_step and partial(on_step, frame.number),
+                    objective_of(options.layer),
+                    frame.source,
+                    _previous(render, frame, last),
+                    on_step and partial(on_step, number),
+                    on_cut and partial(on_cut, number),
                 )
-                last = _finish(render, frame, inherited, dreamed, last)
                 if saving:
                     yield saving.result()
-                saving = writer.submit(_save, render, frame, last, layer, started, is_cut, threads)
+                saving = writer.submit(_save, render, frame, dream, options.layer, started, threads)
                 if render.frames.image_type != "png":
                     saving.result()  # other types are lossy: the next frame inherits what the file holds
-                    last = replace(last, picture=read_frame(render.path(frame.number)))
+                    dream = replace(dream, picture=read_frame(render.path(number)))
+                last = number, dream
         except Exception:
             if saving:
                 yield saving.result()
             raise
         if saving:
             yield saving.result()
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A source frame, uint8 RGB: ``full`` at the size that is written, ``small`` at that of the dream."""
-
-    full: np.ndarray
-    small: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -105,18 +94,10 @@ class _Frame:
     """
 
     number: int
-    source: _Source
+    source: Source
     file_sum: str | None
-    previous: _Source | None = None
+    previous: Source | None = None
     motion: Motion | None = None
-
-
-@dataclass(frozen=True)
-class _Dream:
-    """A finished frame, uint8 RGB as it is saved. ``shot_strength``: see `Inheritance.stabilise`; only under STABLE."""
-
-    picture: np.ndarray
-    shot_strength: float | None
 
 
 def _read_frames(render: Render, reader: Executor, look_ahead: bool) -> Iterator[_Frame]:
@@ -145,50 +126,31 @@ def _read_ahead(render: Render, number: int, last: _Frame | None, look_ahead: bo
     return _Frame(number, source, digest, previous, motion)
 
 
-def _inherit(render: Render, frame: _Frame, last: _Dream | None) -> tuple[Inheritance, bool]:
-    """What a frame takes over from the dream before it, and whether a scene starts at it.
+def _previous(render: Render, frame: _Frame, last: tuple[int, Dream] | None) -> Previous | None:
+    """What a frame inherits from.
 
     A dream that was not made just now is read as it was saved, so that a resumed run gives the same bytes.
     """
     if frame.previous is None:
-        return Inheritance(frame.source.small.astype(np.float32)), False
-    flow, previous, current = render.options.flow, frame.previous, frame.source.small
-    motion = frame.motion or estimate_motion(previous.small, current, flow)
-    picture = read_frame(render.path(frame.number - 1)) if last is None else last.picture
-    dream = take_off(picture, previous.full, previous.small)
-    return inherit(previous.small, current, dream, motion, flow, render.options.dream.zoom), motion.is_cut
+        return None
+    before = frame.number - 1
+    if last and last[0] == before:
+        dream = last[1]
+    else:
+        dream = Dream(read_frame(render.path(before)), render.journal.shot_strength(before))
+    return Previous(frame.previous, dream, frame.motion)
 
 
-def _finish(render: Render, frame: _Frame, inherited: Inheritance, dreamed: np.ndarray, last: _Dream | None) -> _Dream:
-    """The frame to be saved: stabilised, and laid onto the full frame."""
-    strength = None
-    if inherited.warped is not None:
-        strength = last.shot_strength if last else render.journal.shot_strength(frame.number - 1)
-        assert strength is not None
-        dreamed = inherited.stabilise(dreamed, strength)
-    elif render.options.flow.mode == FlowMode.STABLE:
-        strength = float(np.abs(dreamed.astype(np.float32) - frame.source.small).mean(dtype=np.float64))
-    return _Dream(lay_on(dreamed, frame.source.small, frame.source.full), strength)
-
-
-def _save(
-    render: Render, frame: _Frame, dream: _Dream, layer: str, started: float, is_cut: bool, threads: int
-) -> FrameReport:
+def _save(render: Render, frame: _Frame, dream: Dream, layer: str, started: float, threads: int) -> FrameReport:
     """Save and record a frame."""
     path = render.path(frame.number)
     write_frame(path, dream.picture, render.frames.image_type, render.note)
     render.journal.record(frame.number, path, frame.file_sum, dream.shot_strength)
-    return FrameReport(frame.number, path, layer, time.monotonic() - started, is_cut, threads)
+    return FrameReport(frame.number, path, layer, time.monotonic() - started, dream.is_cut, threads)
 
 
-def _jitter(render: Render, number: int) -> np.random.Generator:
-    """The generator of a frame's jitter. Under STABLE it is the same for each frame, so that they dream alike."""
-    seed = render.options.dream.seed
-    return np.random.default_rng([seed, 0 if render.options.flow.mode == FlowMode.STABLE else number])
-
-
-def _read_source(render: Render, number: int) -> _Source:
+def _read_source(render: Render, number: int) -> Source:
     frame = read_frame(render.frames.paths[number])
     if frame.shape[1::-1] != render.size:
         frame = np.asarray(Image.fromarray(frame).resize(render.size, Image.Resampling.LANCZOS))
-    return _Source(frame, shrink(frame, render.dream_size))
+    return Source(frame, shrink(frame, render.dream_size))

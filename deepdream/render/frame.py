@@ -1,0 +1,114 @@
+"""One frame into its dream: a function of plain data and a network, the same wherever it is called.
+
+Pictures are uint8 RGB (h, w, 3).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from deepdream.interface import Network, Objective
+from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit
+from deepdream.options import DivideOptions, DreamOptions, FlowMode, FlowOptions
+from deepdream.picture import ascent
+from deepdream.picture.objectives import WeightedSum
+from deepdream.render.dream_size import lay_on, take_off
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """The options of frame ``number`` (from 0), which is dreamed at ``layer``: a network's layer, or a target."""
+
+    number: int
+    layer: str
+    dream: DreamOptions
+    flow: FlowOptions
+    divide: DivideOptions
+
+    def dream_options(self, starts_shot: bool) -> DreamOptions:
+        """Under STABLE a frame that inherits takes fewer steps than the first of its shot."""
+        few = self.flow.iterations
+        return self.dream if starts_shot or few is None else replace(self.dream, iterations=few)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source frame: ``full`` at the size that is written, ``small`` at that of the dream."""
+
+    full: np.ndarray
+    small: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dream:
+    """A finished frame as it is saved. ``is_cut``: a new scene was found to start at it.
+
+    ``shot_strength``: see `Inheritance.stabilise`; only under STABLE.
+    """
+
+    picture: np.ndarray
+    shot_strength: float | None
+    is_cut: bool = False
+
+
+@dataclass(frozen=True)
+class Previous:
+    """What a frame inherits from: the frame before it. ``motion``: from that to this one, where it is known."""
+
+    source: Source
+    dream: Dream
+    motion: Motion | None = None
+
+
+def dream_frame(
+    options: FrameOptions,
+    network: Network,
+    objective: Objective | WeightedSum,
+    source: Source,
+    previous: Previous | None = None,
+    on_step: Callable[[ascent.StepReport], Any] | None = None,
+    on_cut: Callable[[], Any] | None = None,
+) -> Dream:
+    """Dream a frame. ``objective``: that at the layer of ``options``, or a sum that names its own layers.
+
+    ``previous``: None for a frame that inherits nothing. ``on_step`` is called with each step's report, ``on_cut``
+    before the dream of a frame at which a new scene starts. Raises as `ascent.dream` does.
+    """
+    inherited, is_cut = _inherit(options, source, previous)
+    if is_cut and on_cut:
+        on_cut()
+    dreamed = ascent.dream(
+        inherited.start,
+        network,
+        options.layer,
+        options.dream_options(starts_shot=inherited.warped is None),
+        options.divide,
+        objective,
+        _jitter(options),
+        on_step,
+    )
+    strength = None
+    if inherited.warped is not None:
+        assert previous is not None and previous.dream.shot_strength is not None
+        strength = previous.dream.shot_strength
+        dreamed = inherited.stabilise(dreamed, strength)
+    elif options.flow.mode == FlowMode.STABLE:
+        strength = float(np.abs(dreamed.astype(np.float32) - source.small).mean(dtype=np.float64))
+    return Dream(lay_on(dreamed, source.small, source.full), strength, is_cut)
+
+
+def _inherit(options: FrameOptions, source: Source, previous: Previous | None) -> tuple[Inheritance, bool]:
+    """What a frame takes over from the dream before it, and whether a scene starts at it."""
+    if previous is None:
+        return Inheritance(source.small.astype(np.float32)), False
+    before = previous.source.small
+    motion = previous.motion or estimate_motion(before, source.small, options.flow)
+    dream = take_off(previous.dream.picture, previous.source.full, before)
+    return inherit(before, source.small, dream, motion, options.flow, options.dream.zoom), motion.is_cut
+
+
+def _jitter(options: FrameOptions) -> np.random.Generator:
+    """The generator of a frame's jitter. Under STABLE it is the same for each frame, so that they dream alike."""
+    return np.random.default_rng([options.dream.seed, 0 if options.flow.mode == FlowMode.STABLE else options.number])
