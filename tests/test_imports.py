@@ -13,7 +13,7 @@ TIERS = (
     ("geometry", "arguments"),
     ("files",),
     ("memory",),
-    ("threads",),
+    ("threads", "machine"),
     ("picture", "motion", "networks"),
     ("render", "video"),
     ("show", "api"),

@@ -19,8 +19,10 @@ from PIL import Image
 from deepdream.errors import DreamError, PictureTooSmall, UsageError
 from deepdream.files.clip import Clip, read_clip, write_clip
 from deepdream.files.frames import read_frame, write_frame
+from deepdream.machine import describe
 from deepdream.motion.inheritance import estimate_motion, inherit
 from deepdream.options import DivideMode, DivideOptions, FlowMode, FlowOptions
+from deepdream.render.journal import Records, read_records
 from deepdream.render.sequence import _read_frames, dream_frames
 
 BLEND, STABLE = FlowOptions(FlowMode.BLEND), FlowOptions(FlowMode.STABLE)
@@ -539,3 +541,24 @@ def test_frames_of_two_sizes_are_refused_by_name(source, tmp_path, small_network
     Image.new("RGB", (50, 40)).save(source / "shot-12.png")
     with pytest.raises(UsageError, match="shot-7.png is 48x40, .*shot-12.png is 50x40"):
         open_small_render(source, tmp_path / "out", small_network)
+
+
+def test_the_journal_keeps_what_a_person_asks_of_a_frame(source, tmp_path, small_network):
+    out = tmp_path / "out"
+    reports = render(source, out, small_network, INDEPENDENT, layers=("mixed", "conv1:2"))
+    kept = read_records(out)
+    assert [kept.entries[number].target for number in range(5)] == ["mixed", "conv1:2"] * 2 + ["mixed"]
+    assert [kept.entries[report.number].seconds for report in reports] == pytest.approx(
+        [report.seconds for report in reports], abs=1e-3
+    )
+    assert kept.runs == [describe(small_network.device)] and {"deepdream", "PyTorch", "processor"} <= set(kept.runs[0])
+    render(source, out, small_network, INDEPENDENT, layers=("mixed", "conv1:2"))  # has nothing left to do
+    (out / "frame_000001.png").unlink()
+    render(source, out, small_network, INDEPENDENT, layers=("mixed", "conv1:2"))
+    assert read_records(out).runs == kept.runs  # once for all runs of a kind
+    with open(out / "frames.jsonl", "a") as journal:
+        journal.write('{"run": {"processor": "another"}}\n{"run": 3}\n["run"]\n')
+    (out / "frame_000001.png").unlink()
+    render(source, out, small_network, INDEPENDENT, layers=("mixed", "conv1:2"))
+    assert [run.get("processor") for run in read_records(out).runs[1:]] == ["another", kept.runs[0]["processor"]]
+    assert read_records(tmp_path) == Records({}, [])

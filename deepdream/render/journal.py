@@ -1,7 +1,8 @@
 """What a directory of dreams remembers of its render: the settings, and the sums of each frame that is whole.
 
 `render.json` holds the settings. `frames.jsonl` gets a line as each frame is saved; a frame counts as done while
-it and its source have the sums of its line. Nothing here depends on clocks or on the times of files.
+it and its source have the sums of its line. Each run adds a line of what it runs on. Nothing that is decided here
+depends on clocks or on the times of files.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import operator
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,43 @@ class Entry:
     """What is noted of a saved frame: the `file_sum` of it, and of its source as it was read.
 
     ``shot_strength``: the mean change of the first frame of its shot in grey levels, where the render uses it.
+    ``target`` and ``seconds``: what it was dreamed towards, and how long it took; for people alone.
     """
 
     frame_sum: str | None
     source_sum: str | None
     shot_strength: float | None = None
+    target: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Records:
+    """What the lines of a journal tell: the entries by frame, and each run's `deepdream.machine.describe`."""
+
+    entries: dict[int, Entry]
+    runs: list[dict[str, str]]
+
+
+def read_records(directory: str | Path) -> Records:
+    """The `Records` of a directory of dreams, of which a run may be at work; empty where there are none.
+
+    A line that a crash cut off counts for nothing.
+    """
+    path = Path(directory) / JOURNAL_NAME
+    entries, runs = {}, []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            values = json.loads(line)
+            if "run" in values:
+                runs.append({str(name): str(value) for name, value in values["run"].items()})
+                continue
+            frame_sum, source_sum = values["sums"]
+            numbers = (values.get(name) for name in ("shot_strength", "seconds"))
+            strength, seconds = (None if number is None else float(number) for number in numbers)
+            target = values.get("target")
+            entries[operator.index(values["frame"])] = Entry(frame_sum, source_sum, strength, target, seconds)
+    return Records({number: entry for number, entry in entries.items() if number >= 0}, runs)
 
 
 class Journal:
@@ -57,7 +91,9 @@ class Journal:
             self._clear()  # entries without frames are of a render that somebody deleted
         self._check_settings(settings)
         write_whole(self._directory / MANIFEST_NAME, (json.dumps(settings, indent=2) + "\n").encode())
-        self._entries = self._read()
+        self._mend()
+        records = read_records(self._directory)
+        self._entries, self._runs = records.entries, records.runs
 
     def __enter__(self) -> "Journal":
         return self
@@ -95,38 +131,45 @@ class Journal:
         if self._entries.keys() & todo:
             # What is dreamed again counts for nothing until then: a run killed in between would take the rest as done.
             self._entries = {number: entry for number, entry in self._entries.items() if number not in todo}
-            text = "".join(_line(number, self._entries[number]) for number in sorted(self._entries))
+            text = "".join(map(_run_line, self._runs))
+            text += "".join(_line(number, self._entries[number]) for number in sorted(self._entries))
             write_whole(self._directory / JOURNAL_NAME, text.encode())
         return todo
 
-    def record(self, number: int, path: Path, source_sum: str | None, shot_strength: float | None = None) -> None:
+    def begin_run(self, about: dict[str, str]) -> None:
+        """Note what a run computes on, unless the last one was of the same kind."""
+        if about not in self._runs[-1:]:
+            self._runs.append(about)
+            self._append(_run_line(about))
+
+    def record(
+        self,
+        number: int,
+        path: Path,
+        source_sum: str | None,
+        shot_strength: float | None = None,
+        target: str | None = None,
+        seconds: float | None = None,
+    ) -> None:
         """Note that frame ``number`` has been saved at ``path``; see `Entry`."""
-        entry = self._entries[number] = Entry(file_sum(path), source_sum, shot_strength)
+        entry = self._entries[number] = Entry(file_sum(path), source_sum, shot_strength, target, seconds)
+        self._append(_line(number, entry))
+
+    def _append(self, line: str) -> None:
         path = self._directory / JOURNAL_NAME
         with write_errors(path), open(path, "ab", opener=_open_file) as journal:
-            journal.write(_line(number, entry).encode())
+            journal.write(line.encode())
 
     def shot_strength(self, number: int) -> float | None:
         """The strength of the first frame of the shot of frame ``number``, which is done; None where none was noted."""
         return self._entries[number].shot_strength
 
-    def _read(self) -> dict[int, Entry]:
-        """The entries by frame. A line that a crash cut off counts for nothing: its frame is dreamed again."""
-        entries = {}
+    def _mend(self) -> None:
+        """End the last line, which a crash may have cut off, so that the next one starts anew."""
         path = self._directory / JOURNAL_NAME
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        for line in text.splitlines():
-            try:
-                values = json.loads(line)
-                frame_sum, source_sum = values["sums"]
-                strength = values.get("shot_strength")
-                number = operator.index(values["frame"])
-                entries[number] = Entry(frame_sum, source_sum, None if strength is None else float(strength))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                continue
         if text and not text.endswith("\n"):
             write_whole(path, (text + "\n").encode())
-        return {number: entry for number, entry in entries.items() if number >= 0}
 
     def _rendered(self) -> list[Path]:
         return [path for path in self._directory.iterdir() if _FRAME_NAME.fullmatch(path.name)]
@@ -165,10 +208,13 @@ def _open_file(path: str, flags: int) -> int:
 
 
 def _line(number: int, entry: Entry) -> str:
-    line: dict[str, Any] = {"frame": number, "sums": [entry.frame_sum, entry.source_sum]}
-    if entry.shot_strength is not None:
-        line["shot_strength"] = entry.shot_strength
-    return json.dumps(line) + "\n"
+    more = {"shot_strength": entry.shot_strength, "target": entry.target, "seconds": entry.seconds}
+    known = {name: value for name, value in more.items() if value is not None}
+    return json.dumps({"frame": number, "sums": [entry.frame_sum, entry.source_sum], **known}) + "\n"
+
+
+def _run_line(about: dict[str, str]) -> str:
+    return json.dumps({"run": about}) + "\n"
 
 
 def file_sum(path: Path | str) -> str | None:

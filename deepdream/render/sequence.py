@@ -14,6 +14,7 @@ from PIL import Image
 
 from deepdream.files.frames import read_frame, write_frame
 from deepdream.interface import Network
+from deepdream.machine import describe
 from deepdream.motion.inheritance import Motion, estimate_motion, inherits
 from deepdream.options import FlowMode
 from deepdream.picture import ascent
@@ -54,6 +55,8 @@ def dream_frames(
     dream of a frame at which a new scene starts.
     """
     with render.journal, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        if render.todo:
+            render.journal.begin_run(describe(network.device))
         objective_of = objectives_at(network, render.options.guide)
         saving: Future[FrameReport] | None = None  # of the frame before
         last: tuple[int, Dream] | None = None  # the frame before: its number, and its dream
@@ -145,8 +148,9 @@ def _save(render: Render, frame: _Frame, dream: Dream, layer: str, started: floa
     """Save and record a frame."""
     path = render.path(frame.number)
     write_frame(path, dream.picture, render.frames.image_type, render.note)
-    render.journal.record(frame.number, path, frame.file_sum, dream.shot_strength)
-    return FrameReport(frame.number, path, layer, time.monotonic() - started, dream.is_cut, threads)
+    seconds = time.monotonic() - started
+    render.journal.record(frame.number, path, frame.file_sum, dream.shot_strength, layer, round(seconds, 3))
+    return FrameReport(frame.number, path, layer, seconds, dream.is_cut, threads)
 
 
 def _read_source(render: Render, number: int) -> Source:

@@ -1,0 +1,34 @@
+"""What a render runs on: the versions of the program and its libraries, and the machine, in words."""
+
+import platform
+import re
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+import torch
+
+from deepdream import __version__
+
+_CPU_INFO = Path("/proc/cpuinfo")  # where Linux names its processors
+_LIBRARIES = {"torch": "PyTorch", "opencv-python": "OpenCV", "opencv-python-headless": "OpenCV", "numpy": "NumPy"}
+
+
+def describe(device: torch.device) -> dict[str, str]:
+    """Names and values for a person to read. ``device``: what the network runs on."""
+    about = {"deepdream": __version__, "Python": platform.python_version()}
+    for package, name in _LIBRARIES.items():
+        with suppress(PackageNotFoundError):
+            about[name] = version(package)
+    about |= {"system": platform.platform(terse=True), "processor": f"{_processor()}, {psutil.cpu_count()} cores"}
+    if device.type != "cpu":
+        about["GPU"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return about
+
+
+def _processor() -> str:
+    """The processor's name, or its architecture where the system tells no more."""
+    text = _CPU_INFO.read_text(encoding="utf-8", errors="replace") if _CPU_INFO.exists() else ""
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    return name[1] if name else platform.processor() or platform.machine()
