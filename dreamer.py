@@ -98,12 +98,10 @@ def _run(arguments: Arguments, screen: Screen) -> None:
         return list_layers(arguments, screen)
     _check_mode(run)
     source, target = Path(run.input), Path(run.output)
-    if not (run.extract or run.create) and source.is_file():
-        return run_all(arguments, screen, source, target)
-    mode = "extract" if run.extract else "create" if run.create else "dream"
+    mode = "extract" if run.extract else "create" if run.create else "all" if source.is_file() else "dream"
     _tell_unused(arguments, mode, screen)
     runs: dict[str, Callable[[Arguments, Screen, Path, Path], None]]
-    runs = {"extract": run_extract, "dream": run_dream, "create": run_create}
+    runs = {"extract": run_extract, "dream": run_dream, "create": run_create, "all": run_all}
     runs[mode](arguments, screen, source, target)
 
 
@@ -123,7 +121,8 @@ def _check_mode(run: RunOptions) -> None:
 
 def _tell_unused(arguments: Arguments, mode: str, screen: Screen) -> None:
     """Say which of the given options belong to another mode (batch files often share one list of options)."""
-    elsewhere = {setting.name for group in GROUPS if mode not in group.modes for setting in settings_in(group)}
+    others = [group for group in GROUPS if mode != "all" and mode not in group.modes]
+    elsewhere = {setting.name for group in others for setting in settings_in(group)}
     if arguments.render.flow.mode != FlowMode.STABLE:
         elsewhere.add("--flowiterations")
     unused = [name for name in arguments.given if name in elsewhere]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from clips import make_clip
 from helpers import read_dreams, render, save_frames
 from PIL import Image
 
@@ -167,5 +168,8 @@ def test_steps_of_frames_that_inherit_are_told_to_mean_nothing_without_the_stabi
     command = ["-i", str(source), "-t", str(small_folder), "-l", "mixed", "-oct", "1", "-itr", "1", "-fitr", "1"]
     assert dreamer.main([*command, "-o", str(tmp_path / "a")]) == 0
     assert "--flowiterations: these change nothing" in capsys.readouterr().err
+    clip = make_clip(tmp_path / "clip.mp4", frames=1)
+    assert dreamer.main([*command, "-i", str(clip), "-o", str(tmp_path / "v.mp4"), "--start", "0", "-f", "9"]) == 0
+    assert "\n--flowiterations: these change nothing" in "\n" + capsys.readouterr().err
     assert dreamer.main([*command, "-o", str(tmp_path / "b"), "-flow", "2"]) == 0
     assert "--flowiterations" not in capsys.readouterr().err

@@ -25,8 +25,7 @@ from deepdream.options import VideoOptions
 from deepdream.video import encode as encoding
 from deepdream.video import extract as extracting
 from deepdream.video import ffmpeg as ffmpeg_process
-from deepdream.video import formats, timing
-from deepdream.video import probe as probing
+from deepdream.video import formats
 from deepdream.video.create import create
 from deepdream.video.extract import extract
 from deepdream.video.part import open_part
@@ -105,58 +104,6 @@ def test_probe_of_real_clips(name, size, rate, aspect, count, channels):
     assert (info.frame_rate, info.constant_rate, info.pixel_aspect, info.frame_count) == (rate, True, aspect, count)
     assert (info.sound.channels if info.sound else None) == channels
     assert not info.interlaced
-
-
-@pytest.mark.parametrize("ending", ["mkv", "webm", "ts", "avi", "flv", "mov"])
-def test_a_time_base_that_rounds_is_still_a_constant_rate(tmp_path, ending):
-    info = probe(make_clip(tmp_path / f"clip.{ending}", rate="30000/1001", frames=31))
-    assert (info.frame_rate, info.constant_rate, info.frame_count) == (Fraction(30000, 1001), True, 31)
-
-
-@pytest.mark.parametrize("ending", ["h264", "hevc"])
-def test_a_stream_without_times_counts_every_packet(tmp_path, ending):
-    info = probe(make_clip(tmp_path / f"clip.{ending}", "-bf", 2, frames=12))
-    assert (info.frame_count, info.frame_rate, info.constant_rate, info.missing_duration) == (12, 25, True, 0)
-
-
-def test_a_packet_without_times_counts_too(tmp_path, monkeypatch):
-    def packets(*streams):
-        for number, packet in enumerate(demux(*streams)):
-            if number in (2, 11):
-                packet.pts = None  # shown when it is decoded
-            if number == 11:
-                packet.dts = None  # shown at an unknown time
-            yield packet
-
-    source, demux = make_clip(tmp_path / "clip.mkv", "-bf", 0, frames=12), timing.packets
-    monkeypatch.setattr(timing, "packets", packets)
-    with probing.open_media(source) as container:
-        found = timing.read_timing(container, 0)
-    assert (found.frame_count, found.is_constant) == (12, True)
-
-
-def test_times_decide_whether_a_rate_is_constant():
-    def rate(ticks, time_base=Fraction(1, 1000), last_duration=40, hints=()):
-        return timing.find_rate(np.array(ticks), last_duration, time_base, list(hints))
-
-    even = [40 * number for number in range(50)]
-    assert rate(even) == (25, True)
-    assert rate([time + 1 if number % 3 else time for number, time in enumerate(even)]) == (25, True)
-    jitter = np.random.default_rng(0).integers(-9, 10, 50)
-    assert rate(even + jitter)[1] and abs(float(rate(even + jitter)[0]) - 25) < 0.3
-    assert rate(even[:20] + even[21:]) == (25, False)  # one frame dropped
-    assert rate(even, last_duration=2000) == (25, False)  # the last picture stands for two seconds
-    assert rate([round(1000 * number / 23.976) for number in range(500)]) == (Fraction(24000, 1001), True)
-    assert rate([7], last_duration=0) == (25, True)
-    assert rate([7], last_duration=500) == (2, True)
-    assert rate(even, hints=[Fraction(50)]) == (25, True)  # a header's word counts only where the times bear it out
-
-
-def test_soft_telecine_is_film_again():
-    # Film on NTSC discs: pictures stay for two fields and three in turn.
-    fields = np.cumsum([0] + [2, 3] * 24)
-    rate = timing.find_rate(fields * 1501.5, 3003, Fraction(1, 90000), [Fraction(30000, 1001)])
-    assert rate == (Fraction(24000, 1001), True)
 
 
 def broken_inputs(directory, clip):

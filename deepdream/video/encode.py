@@ -15,6 +15,7 @@ NOTE_KEY = "description"  # of the metadata
 HD_HEIGHT = 720  # pixels; from here on players expect the colours of BT.709
 AUDIO_BIT_RATE = 96_000  # bits a second and channel
 OPUS_LAYOUTS = "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1"  # others are mixed into one of these
+SOUND_TOLERANCE = 0.03  # seconds out of step: less than a frame, more than time stamps jitter
 MAX_GIF_RATE = 50  # frames a second: browsers show faster ones at 10
 PALETTE = "palette.png"
 Progress = Callable[[int, int], None]
@@ -114,7 +115,8 @@ def _gif_frames(plan: Plan, pictures: ffmpeg.nodes.FilterableStream) -> ffmpeg.n
 
 def _sound_filters(plan: Plan) -> str:
     # aresample: silence where the sound starts late or has a gap, and a cut where it would come before the start.
-    filters = f"asetpts=PTS-STARTPTS+({plan.sound_shift:.6f})/TB,aresample=async=1:first_pts=0"
+    resample = f"aresample=async=1:min_hard_comp={SOUND_TOLERANCE}:first_pts=0"
+    filters = f"asetpts=PTS-STARTPTS+({plan.sound_shift:.6f})/TB,{resample}"
     if plan.sound_end is not None:
         filters += f",atrim=end={plan.sound_end:.6f}"
     if plan.format.container.sound == "libopus":

@@ -246,6 +246,8 @@ def _extract_graph(part: Part, image_type: str, binary: str, seek: bool = True) 
         filters.append("bwdif=mode=send_frame:deint=interlaced")
     if not info.constant_rate:
         filters.append(f"fps={info.frame_rate}")
+    if info.has_repeats:  # ffmpeg guesses how long the last frame is shown
+        filters.append(f"tpad=stop_mode=clone:stop=-1,trim=end_frame={info.frame_count}")
     if seek and _can_seek(part) and info.times is not None:
         # With the file's own clock (copyts), and cut half way between two frames.
         edges = (info.times[1:] + info.times[:-1]) / 2

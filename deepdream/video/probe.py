@@ -73,7 +73,7 @@ class VideoInfo:
     the upright frame. ``frame_count`` frames at ``frame_rate`` a second are what extracting gives:
     each of the file's where its rate is constant, else as many as keep its duration. ``missing_duration``:
     seconds that the file's header promises and the file does not hold, because it was cut off. ``times``: when each
-    frame is shown, in seconds of the file's clock, where that is known of all of them.
+    frame is shown, in seconds of the file's clock, where that is known of all of them. ``has_repeats``: see `Timing`.
     """
 
     path: Path
@@ -90,6 +90,7 @@ class VideoInfo:
     sound: Sound | None
     hdr: Hdr | None = None
     times: np.ndarray | None = field(default=None, compare=False, repr=False)
+    has_repeats: bool = False
 
     @property
     def has_audio(self) -> bool:
@@ -142,6 +143,7 @@ def probe(path: str | Path) -> VideoInfo:
         sound=sound,
         hdr=_hdr(first),
         times=timing.times,
+        has_repeats=timing.has_repeats,
     )
 
 
