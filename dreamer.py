@@ -27,11 +27,14 @@ from deepdream.options import (
     RunOptions,
     settings_in,
 )
+from deepdream.schedule import has_keyframes, keyframes, parse_texts, values_of
+from deepdream.settings import NO_FILE
 from deepdream.show.progress import Screen, one_line
 from deepdream.video.formats import CONTAINERS
 
 if TYPE_CHECKING:
     from deepdream.networks.network import Network
+    from deepdream.schedule import Schedule
     from deepdream.video.part import Part
 
 INTERRUPTED = 130
@@ -96,6 +99,8 @@ def _run(arguments: Arguments, screen: Screen) -> None:
         return show_settings(Path(run.settings))
     if run.list_layers:
         return list_layers(arguments, screen)
+    if run.print_schedule:
+        return print_schedule(arguments)
     _check_mode(run)
     source, target = Path(run.input), Path(run.output)
     mode = "extract" if run.extract else "create" if run.create else "all" if source.is_file() else "dream"
@@ -156,7 +161,7 @@ def run_dream(
     screen: Screen,
     source: Path,
     output: Path,
-    loaded: "tuple[Network, tuple[str, ...]] | None" = None,
+    loaded: "tuple[Network, tuple[str, ...] | Schedule] | None" = None,
 ) -> None:
     """Mode dream: a directory of frames into another. ``loaded``: what `_load_network` gave, if it is loaded."""
     from deepdream.files.frames import PREVIEW_NAME, open_frames, read_note
@@ -169,7 +174,7 @@ def run_dream(
     started = time.monotonic()
     guide = _find_guide(arguments.render.guide, source)
     options = replace(arguments.render, guide=guide)
-    frames = open_frames(source, options.image_type, leave_out=[guide] if guide else ())
+    frames = open_frames(source, options.image_type, leave_out=filter(None, values_of(guide)))
     check_source(frames, output)  # before the network loads
     network, layers = loaded or _load_network(arguments, screen)
     note = None if arguments.run.no_settings else dream_note(source, network, arguments.network, options)
@@ -185,7 +190,7 @@ def run_dream(
             f"large frames: --dreamwidth {render.faster_width} would lay a dream of that width onto them, "
             f"in about {1 / render.faster_by:.0%} of the time"
         )
-    dreamed = network, layers, render.size, options
+    dreamed = network, render.layers, render.size, memory.heaviest(render.size, render.variants)
     warning = memory.warning(*dreamed) if todo else None
     if warning:
         screen.tell(warning)
@@ -248,8 +253,7 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     check_create(video, arguments.video, run.overwrite, source)
     image_type, part = run.image_type or "png", open_part(source, arguments.part)
     count = check_extract(part, work / "Input", image_type, run.overwrite)
-    guide = _find_guide(arguments.render.guide, work / "Input")
-    if guide:
+    for guide in filter(None, values_of(_find_guide(arguments.render.guide, work / "Input"))):
         read_frame(guide)
     pixels = part.info.width * part.info.height
     dreamed = pixels * arguments.render.dream.preview**2 // part.info.width**2 or pixels
@@ -264,7 +268,7 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     run_create(arguments, screen, work / "Output", video, note)
 
 
-def _load_network(arguments: Arguments, screen: Screen) -> "tuple[Network, tuple[str, ...]]":
+def _load_network(arguments: Arguments, screen: Screen) -> "tuple[Network, tuple[str, ...] | Schedule]":
     """The network, and its layers that ``--layers`` means."""
     from deepdream.networks import resolve_layers
 
@@ -306,10 +310,40 @@ def list_layers(arguments: Arguments, screen: Screen) -> None:
             print(f"  class {number}: {label}")
 
 
+def print_schedule(arguments: Arguments) -> None:
+    """Print the values of each frame: of the input's frames, else up to the last keyframe."""
+    from deepdream.files.frames import open_frames
+    from deepdream.show.table import schedule_lines
+    from deepdream.video.part import open_part
+
+    run, source = arguments.run, Path(arguments.run.input)
+    guide = _find_guide(arguments.render.guide, source)
+    if not run.input:
+        count = None
+    elif source.is_dir():
+        count = len(open_frames(source, run.image_type, filter(None, values_of(guide))).paths)
+    else:
+        count = open_part(source, arguments.part).frame_count
+    with suppress(BrokenPipeError):
+        for line in schedule_lines(replace(arguments.render, guide=guide), count):
+            print(line)
+
+
 def _find_guide(name: str | None, directory: Path) -> str | None:
-    """The path of the guide: as given, else of that name inside the input directory; None where none is given."""
+    """The path of the guide: as given, else of that name inside the input directory; None where none is given.
+
+    A `Schedule` of paths where guides change over time; ``none`` is none there.
+    """
     if name is None:
         return None
+    if has_keyframes(name) and not Path(name).exists():
+        guides = parse_texts("--guide", name, "0:cats.jpg, 48:dogs.jpg")
+        return keyframes(
+            {
+                frame: None if guide == NO_FILE else _find_guide(guide, directory)
+                for frame, guide in zip(guides.frames, guides.values)
+            }
+        )
     for path in (Path(name), directory / name):
         if path.is_file():
             return str(path)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from deepdream.api import dream, dream_directory, load_network
     from deepdream.errors import DreamError
     from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
+    from deepdream.schedule import keyframes
 
 __version__ = "1.0.0"
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "RenderOptions",
     "dream",
     "dream_directory",
+    "keyframes",
     "load_network",
 ]
 
@@ -30,7 +32,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "api" if name.islower() else "errors" if name == "DreamError" else "options"
+    home = {"keyframes": "schedule", "DreamError": "errors"}.get(name, "api" if name.islower() else "options")
     return getattr(import_module(f"deepdream.{home}"), name)
 
 

@@ -20,9 +20,10 @@ from deepdream.options import ENGINES, PRECISIONS, NetworkOptions, RenderOptions
 from deepdream.picture import ascent
 from deepdream.picture.ascent import StepReport
 from deepdream.render.dream_size import lay_on, shrink
-from deepdream.render.plan import open_render
+from deepdream.render.plan import open_render, options_at, with_layers
 from deepdream.render.sequence import FrameReport, dream_frames
 from deepdream.render.targets import objectives_at
+from deepdream.schedule import values_of
 from deepdream.target import target_layers
 
 OnMessage = Callable[[str], object]
@@ -56,17 +57,19 @@ def dream(
     Of ``options`` count the dream (its first layer), the division and the guide. ``on_step`` gets a report of each
     step. Raises `UsageError` for layers that the network has not, and for a picture too small for them.
     """
-    layer = networks.resolve_layers(network, options.dream.layers, on_message=on_message)[0]
-    width, height = at_width((picture.shape[1], picture.shape[0]), options.dream.dream_width)
+    layers = networks.resolve_layers(network, options.dream.layers, on_message=on_message)
+    first = options_at(with_layers(options, layers), 0)
+    dream, layer = first.dream, first.layer
+    width, height = at_width((picture.shape[1], picture.shape[0]), dream.dream_width)
     if width > picture.shape[1]:
         raise UsageError(f"--dreamwidth {width}: wider than the picture, which has {picture.shape[1]} pixels")
-    sizes = octave_sizes(height, width, options.dream.octaves, options.dream.octave_scale)
+    sizes = octave_sizes(height, width, dream.octaves, dream.octave_scale)
     for name in target_layers([layer], network.layers):
         network.check_size(name, sizes[-1])
-    objective = objectives_at(network, options.guide)(layer)
-    rng = np.random.default_rng([options.dream.seed, 0])
+    objective = objectives_at(network, first.guide)(layer)
+    rng = np.random.default_rng([dream.seed, 0])
     small = shrink(picture, (width, height))
-    dreamed = ascent.dream(small, network, layer, options.dream, options.divide, objective, rng, on_step)
+    dreamed = ascent.dream(small, network, layer, dream, first.divide, objective, rng, on_step)
     return lay_on(dreamed, small, picture)
 
 
@@ -89,7 +92,7 @@ def dream_directory(
     carry the command that makes them. Raises `UsageError` before any work, `DreamError` where it fails later; what
     is saved stays.
     """
-    frames = open_frames(source, options.image_type, leave_out=[options.guide] if options.guide else ())
+    frames = open_frames(source, options.image_type, leave_out=filter(None, values_of(options.guide)))
     layers = networks.resolve_layers(network, options.dream.layers, on_message=on_message)
     engine = NetworkOptions(precision=network.precision)
     note = dream_note(source, network, engine, options) if settings else None

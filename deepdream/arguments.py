@@ -17,6 +17,7 @@ from deepdream.options import (
     VideoOptions,
     settings_in,
 )
+from deepdream.schedule import has_keyframes
 from deepdream.settings import options_from
 
 EPILOG = """examples:
@@ -68,7 +69,10 @@ def parse(words: Sequence[str]) -> Arguments:
 
 
 def _join_names(words: Sequence[str]) -> list[str]:
-    """``-i -clip.mov`` as ``--input=-clip.mov``: a name that starts with a dash is still a name."""
+    """``-i -clip.mov`` as ``--input=-clip.mov``: a name that starts with a dash is still a name.
+
+    And ``-itr 0:10, 48:16`` as one value, as it is with quotes.
+    """
     long_names = {name: setting.name for setting in SETTINGS if setting.takes_text for name in setting.names}
     known = {name for setting in SETTINGS for name in setting.names} | {"-h", "--help", "--version"}
     joined: list[str] = []
@@ -76,6 +80,8 @@ def _join_names(words: Sequence[str]) -> list[str]:
         long_name = long_names.get(joined[-1]) if joined else None
         if long_name and word.startswith("-") and word not in known:
             joined[-1] = f"{long_name}={word}"
+        elif joined and has_keyframes(joined[-1]) and joined[-1].endswith(",") and word not in known:
+            joined[-1] += f" {word}"
         else:
             joined.append(word)
     return joined

@@ -13,10 +13,11 @@ from enum import IntEnum, StrEnum
 from fractions import Fraction
 
 from deepdream.errors import UsageError
-from deepdream.settings import Setting, check, setting, settings_of
+from deepdream.schedule import Schedule, values_of
+from deepdream.settings import NO_FILE, Setting, check, setting, settings_of
 
 CUSTOM_LOOP = "customloop"
-NO_AUDIO = "none"
+NO_AUDIO = NO_FILE
 IMAGE_TYPES = {"jpg": (".jpg", ".jpeg"), "png": (".png",)}
 ENGINES = ("torch", "caffe")
 PRECISIONS = ("float32", "bfloat16")
@@ -119,6 +120,10 @@ class RunOptions:
         False, "--list-layers", action="store_true", default_text=None,
         help="print the network's layers and shapes, then exit",
     )  # fmt: skip
+    print_schedule: bool = setting(
+        False, "--print-schedule", action="store_true", default_text=None,
+        help="print the values of each frame where they change over time, then exit",
+    )  # fmt: skip
     settings: str = setting(
         "", "--settings", metavar="FILE", default_text=None,
         help="print the commands that made a dreamed frame or a created video, then exit",
@@ -170,27 +175,35 @@ class DreamOptions:
     ``octaves`` pictures, each ``octave_scale`` times smaller than the one before, each given ``iterations`` ascent
     steps of ``step_size`` grey levels (mean over the picture) under random shifts of up to ``jitter`` pixels, drawn
     from ``seed``. ``zoom`` enlarges what a frame inherits; ``preview`` is the width in pixels at which to dream
-    (0: the frames' own). ``layers``: names, one a frame, in turn.
+    (0: the frames' own). ``layers``: names, one a frame, in turn. `deepdream.keyframes` stands in for a value that
+    changes over time.
     """
 
     layers: tuple[str, ...] = setting(
-        (CUSTOM_LOOP,), "-l", "--layers", metavar="LAYER", nargs="+", type=str,
+        (CUSTOM_LOOP,), "-l", "--layers", metavar="LAYER", nargs="+", type=str, keyframes="0:conv3, 48:conv4",
         help=f"layers, one a frame, in turn; LAYER:3,7,9-12 is channels of one (of a classifier's last, classes by "
         f"number or name), LAYER+0.5*LAYER several at once, weighted; {CUSTOM_LOOP} is the model's own loop",
     )  # fmt: skip
-    octaves: int = setting(4, "-oct", "--octaves", metavar="N", low=1, high=64, help="number of octaves")
+    octaves: int = setting(
+        4, "-oct", "--octaves", metavar="N", low=1, high=64, keyframes="0:4, 48:6", help="number of octaves"
+    )
     octave_scale: float = setting(
-        1.4, "-octs", "--octavescale", metavar="X", low=1, low_included=False, help="ratio between octaves"
+        1.4, "-octs", "--octavescale", metavar="X", low=1, low_included=False, keyframes="0:1.4, 48:1.6",
+        help="ratio between octaves",
+    )  # fmt: skip
+    iterations: int = setting(
+        10, "-itr", "--iterations", metavar="N", low=0, high=100_000, keyframes="0:10, 48:16", help="steps an octave"
     )
-    iterations: int = setting(10, "-itr", "--iterations", metavar="N", low=0, high=100_000, help="steps an octave")
     step_size: float = setting(
-        1.5, "-s", "--stepsize", metavar="X", low=0, high=255, help="mean change of a step in grey levels"
-    )
+        1.5, "-s", "--stepsize", metavar="X", low=0, high=255, keyframes="0:1.5, 48:3",
+        help="mean change of a step in grey levels",
+    )  # fmt: skip
     jitter: int = setting(
-        32, "-j", "--jitter", metavar="N", low=0, high=100_000, help="random shift of each step in pixels"
-    )
+        32, "-j", "--jitter", metavar="N", low=0, high=100_000, keyframes="0:32, 48:8",
+        help="random shift of each step in pixels",
+    )  # fmt: skip
     zoom: float = setting(
-        1.0, "-z", "--zoom", metavar="X", low=1, high=100,
+        1.0, "-z", "--zoom", metavar="X", low=1, high=100, keyframes="0:1, 48:1.02",
         help="enlarge what a frame inherits about the centre; 1 is not at all",
     )  # fmt: skip
     preview: int = setting(
@@ -203,7 +216,7 @@ class DreamOptions:
     )  # fmt: skip
     seed: int = setting(0, "--seed", metavar="N", low=0, help="seed of the jitter")
     smooth: float | None = setting(
-        None, "--smooth", metavar="A", low=0, high=2, type=float, historic=0,
+        None, "--smooth", metavar="A", low=0, high=2, type=float, historic=0, keyframes="0:0, 48:1",
         help="smooth each step: weight its waves by frequency to the power of -A; 1 is a painted look without ripples",
         default_text=f"{SMOOTH[FlowMode.OFF]:g}; with -flow {FlowMode.STABLE:d} {SMOOTH[FlowMode.STABLE]:g}",
     )  # fmt: skip
@@ -215,8 +228,9 @@ class DreamOptions:
 
     def __post_init__(self) -> None:
         check(self)
-        if not (self.layers and all(self.layers)):
-            raise UsageError(f"--layers {' '.join(self.layers)}: expected layer names")
+        for layers in values_of(self.layers):
+            if not (layers and all(layers)):
+                raise UsageError(f"--layers {' '.join(layers)}: expected layer names")
 
 
 @dataclass(frozen=True)
@@ -235,20 +249,22 @@ class FlowOptions:
         help="0 off, 1 blend along the optical flow, 2 stabilised: the calmest",
     )  # fmt: skip
     threshold: float = setting(
-        6.0, "-flowthresh", "--flowthresh", metavar="X", low=0, high=255,
+        6.0, "-flowthresh", "--flowthresh", metavar="X", low=0, high=255, keyframes="0:6, 48:12",
         help="what counts as moving, where 255 is the fastest motion in the frame",
     )  # fmt: skip
     blend_flow: float = setting(
-        0.9, "-bm", "--blendflow", metavar="X", low=0, high=1, help="share inherited where the picture moves"
-    )
+        0.9, "-bm", "--blendflow", metavar="X", low=0, high=1, keyframes="0:0.9, 48:0.5",
+        help="share inherited where the picture moves",
+    )  # fmt: skip
     blend_static: float = setting(  # type: ignore[assignment]  # None until it is checked
-        None, "-bs", "--blendstatic", metavar="X", low=0, high=1, type=float,
+        None, "-bs", "--blendstatic", metavar="X", low=0, high=1, type=float, keyframes="0:0.1, 48:0.9",
         help="share inherited where it is still",
         default_text=f"{BLEND_STATIC[FlowMode.OFF]}; with -flow {FlowMode.STABLE:d} {BLEND_STATIC[FlowMode.STABLE]}",
     )  # fmt: skip
 
     iterations: int | None = setting(
         None, "-fitr", "--flowiterations", metavar="N", low=0, high=100_000, type=int, historic=None,
+        keyframes="0:3, 48:6",
         help=f"with -flow {FlowMode.STABLE:d}: steps an octave of a frame that inherits; a shot's first frame takes "
         "--iterations",
         default_text=f"a quarter of --iterations, at least {MIN_FLOW_ITERATIONS}",
@@ -299,7 +315,7 @@ class RenderOptions:
             object.__setattr__(self, "dream", replace(dream, smooth=SMOOTH[flow.mode]))  # the class is frozen
         if flow.mode != FlowMode.STABLE:
             object.__setattr__(self, "flow", replace(flow, iterations=None))
-        elif flow.iterations is None:
+        elif flow.iterations is None and not isinstance(dream.iterations, Schedule):  # else of each frame's
             few = min(dream.iterations, max(MIN_FLOW_ITERATIONS, math.ceil(FLOW_ITERATIONS * dream.iterations)))
             object.__setattr__(self, "flow", replace(flow, iterations=few))
 

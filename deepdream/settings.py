@@ -7,13 +7,16 @@ line that a frame carries.
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from fractions import Fraction
+from functools import partial
 from typing import Any, TypeVar
 
 from deepdream.errors import UsageError
+from deepdream.schedule import Schedule, has_keyframes, parse_lists, parse_number
 
+NO_FILE = "none"
 _METADATA_KEY = "setting"
 
 T = TypeVar("T")
@@ -31,6 +34,8 @@ class Setting:
     high: float
     low_included: bool
     historic: object
+    keyframes: str | None
+    is_whole: bool
     argument: dict[str, Any]  # for argparse's add_argument
 
     @property
@@ -64,12 +69,16 @@ class Setting:
         notes = [self.range] if self.low is not None else []
         if self.default_text is not None:
             notes.append(f"default: {self.default_text}")
+        if self.keyframes:
+            notes.append(f"over time: {self.keyframes}")
         return f"{self.about} ({'; '.join(notes)})" if notes else self.about
 
     def convert(self, value: Any) -> Any:
         """A parsed value as the field holds it."""
         if isinstance(self.default, Enum):
             return type(self.default)(value)
+        if self.keyframes and isinstance(value, list) and has_keyframes(value[0]):
+            return parse_lists(self.name, value, self.keyframes)
         return tuple(value) if isinstance(value, list) else value
 
     def words(self, value: Any) -> list[str]:
@@ -77,9 +86,11 @@ class Setting:
         if "action" in self.argument:
             return [self.name]
         if self.takes_text:
-            name = os.path.basename(os.path.abspath(value))
-            return [self.name, name.encode(errors="replace").decode()]
-        values = value if isinstance(value, tuple) else (value.value if isinstance(value, Enum) else value,)
+            if isinstance(value, Schedule):
+                return [self.name, str(Schedule(value.frames, tuple(map(_file_name, value.values))))]
+            return [self.name, _file_name(value)]
+        value = _plain(value) if isinstance(value, Schedule) else value
+        values = value if isinstance(value, (tuple, list)) else (value.value if isinstance(value, Enum) else value,)
         return [self.name, *map(str, values)]
 
     def check(self, value: Any) -> None:
@@ -87,12 +98,28 @@ class Setting:
         choices = self.argument.get("choices")
         if choices and value is not None and value not in choices:
             raise UsageError(f"{self.name} {value}: expected one of {', '.join(map(str, choices))}")
+        if isinstance(value, Schedule):
+            return self._check_schedule(value)
         if self.low is None or value is None:
             return
         above = value >= self.low if self.low_included else value > self.low
         # Not isfinite: it fails for whole numbers beyond the range of float. Comparing is False for nan.
         if not (above and value <= self.high and value < math.inf):
             raise UsageError(f"{self.name} {value}: expected a number, {self.range}")
+
+    def _check_schedule(self, schedule: Schedule) -> None:
+        if not self.keyframes:
+            raise UsageError(f"{self.name} {schedule}: it cannot change over time; give one value")
+        for frame, value in zip(schedule.frames, schedule.values):
+            try:
+                self.check(value)
+            except UsageError as error:
+                raise UsageError(f"{error}, at frame {frame} of {schedule}; such as {self.keyframes}") from None
+
+    def at(self, schedule: Schedule, frame: int) -> Any:
+        """The value of a `Schedule` at a frame, as the field holds it: whole numbers are rounded."""
+        value = schedule.at(frame)
+        return math.floor(value + 0.5) if self.is_whole else value
 
 
 def setting(
@@ -104,6 +131,7 @@ def setting(
     high: float = math.inf,
     low_included: bool = True,
     historic: object = MISSING,
+    keyframes: str | None = None,
     **argument: Any,
 ) -> T:
     """A dataclass field that is an option of the command line.
@@ -111,13 +139,18 @@ def setting(
     ``names``: as typed, the long one last. ``help``: what it is; the range is added, and the default in the words of
     ``default_text`` (None: not at all; else the default itself). ``low`` and ``high``: the range of a number,
     inclusive but for ``low`` without ``low_included``. ``historic``: what renders did before there was this option,
-    so that those begun then go on; for options younger than render.json. ``argument``: more for argparse's
-    add_argument; ``type`` is that of the default if it is not given, and text for None.
+    so that those begun then go on; for options younger than render.json. ``keyframes``: an example of them, where the
+    value may change over time (see `deepdream.schedule`). ``argument``: more for argparse's add_argument; ``type`` is
+    that of the default if it is not given, and text for None.
     """
     if argument.get("action") is None:
         argument.setdefault("type", str if default is None else int if isinstance(default, Enum) else type(default))
+    kind = argument.get("type")
+    if kind in (int, float):
+        argument["type"] = partial(parse_number, names[-1], kind, keyframes)
     text = _show(default) if default_text == "" else default_text
-    metadata = Setting(names, default, help, text, low, high, low_included, historic, argument)
+    whole = kind is int
+    metadata = Setting(names, default, help, text, low, high, low_included, historic, keyframes, whole, argument)
     return field(default=default, metadata={_METADATA_KEY: metadata})
 
 
@@ -125,6 +158,11 @@ def _show(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _file_name(path: str | None) -> str:
+    """The name of a file without its directory; of no file, the word for it."""
+    return os.path.basename(os.path.abspath(path)).encode(errors="replace").decode() if path else NO_FILE
 
 
 def settings_of(kind: Any) -> Iterator[tuple[str, Setting]]:
@@ -136,6 +174,18 @@ def check(options: Any) -> None:
     """Raise `UsageError` for the first option of an instance that is out of range."""
     for name, known in settings_of(options):
         known.check(getattr(options, name))
+
+
+def at(options: T, frame: int) -> T:
+    """Options as they are for a frame: what changes over time, in those that they hold too, has its value there."""
+    changed = {}
+    for each in fields(options):  # type: ignore[arg-type]  # an option class is a dataclass
+        value = getattr(options, each.name)
+        if isinstance(value, Schedule):
+            changed[each.name] = each.metadata[_METADATA_KEY].at(value, frame)
+        elif is_dataclass(value) and (plain := at(value, frame)) is not value:
+            changed[each.name] = plain
+    return replace(options, **changed) if changed else options  # type: ignore[type-var]
 
 
 def options_from(kind: Callable[..., T], values: Mapping[str, Any], **more: Any) -> T:
@@ -163,22 +213,22 @@ def manifest_entries(options: Any) -> dict[str, object]:
 
 def words(options: Any) -> list[str]:
     """The shortest command line that gives an instance, with those that it holds."""
-    leaves = list(_leaves(options))
-    kept = {path for path, _, _ in leaves}
-    for path, _, _ in leaves:  # some defaults depend on other options, so try without each
+    found = list(leaves(options))
+    kept = {path for path, _, _ in found}
+    for path, _, _ in found:  # some defaults depend on other options, so try without each
         if _keep(options, kept - {path}) == options:
             kept.remove(path)
-    return [word for path, known, value in leaves if path in kept for word in known.words(value)]
+    return [word for path, known, value in found if path in kept for word in known.words(value)]
 
 
-def _leaves(options: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Setting, Any]]:
+def leaves(options: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Setting, Any]]:
     """(path, `Setting`, value) of each option of an instance and of those that it holds."""
     for each in fields(options):
         here, value = (*path, each.name), getattr(options, each.name)
-        if is_dataclass(value):
-            yield from _leaves(value, here)
-        elif _METADATA_KEY in each.metadata:
+        if _METADATA_KEY in each.metadata:
             yield here, each.metadata[_METADATA_KEY], value
+        elif is_dataclass(value):
+            yield from leaves(value, here)
 
 
 def _keep(options: Any, kept: set[tuple[str, ...]], path: tuple[str, ...] = ()) -> Any:
@@ -186,7 +236,7 @@ def _keep(options: Any, kept: set[tuple[str, ...]], path: tuple[str, ...] = ()) 
     values = {}
     for each in fields(options):
         here, value = (*path, each.name), getattr(options, each.name)
-        if is_dataclass(value):
+        if is_dataclass(each.default):
             values[each.name] = _keep(value, kept, here)
         elif here in kept or _METADATA_KEY not in each.metadata:
             values[each.name] = value
@@ -196,4 +246,6 @@ def _keep(options: Any, kept: set[tuple[str, ...]], path: tuple[str, ...] = ()) 
 def _plain(value: Any) -> object:
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, Schedule):
+        return value.words if isinstance(value.values[0], tuple) else str(value)
     return list(value) if isinstance(value, tuple) else value

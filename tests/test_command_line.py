@@ -49,7 +49,7 @@ def test_help_answers_without_heavy_imports():
 
 def test_help_tells_every_option_its_default(run):
     text = run("--help").stdout
-    without = {"--help", "--version", "--input", "--output", "--overwrite", "--list-layers"}
+    without = {"--help", "--version", "--input", "--output", "--overwrite", "--list-layers", "--print-schedule"}
     without |= {"--settings", "--no-settings"}
     for action in build_parser()._actions:
         assert action.option_strings[-1] in text
@@ -283,7 +283,7 @@ def test_mistakes_get_one_clear_line_and_status_2(run_here, frames, tmp_path, wo
 
 def test_a_mistake_is_the_exit_status_of_the_process(run):
     done = run("-i", "Input", "-o", "Output", "--octaves", "two")
-    assert done.returncode == 2 and "--octaves: invalid int value: 'two'" in done.stderr
+    assert done.returncode == 2 and "--octaves two: expected a whole number" in done.stderr
     assert run("--version").stdout == f"dreamer.py {deepdream.__version__}\n"
 
 

@@ -8,6 +8,7 @@ from helpers import ROOT
 # A module imports from its own place and the tiers before it. Networks are handed to those that use them.
 TIERS = (
     ("errors",),
+    ("schedule",),
     ("settings", "interface", "target"),
     ("options",),
     ("geometry", "arguments"),

@@ -105,11 +105,12 @@ def test_a_refusal_tells_the_range(words, said):
 
 def test_help_tells_the_range_that_is_checked():
     helps = {known.name: known.help for known in SETTINGS}
-    assert helps["--octaves"] == "number of octaves (1 to 64; default: 4)"
-    assert helps["--octavescale"] == "ratio between octaves (greater than 1; default: 1.4)"
+    assert helps["--octaves"] == "number of octaves (1 to 64; default: 4; over time: 0:4, 48:6)"
+    assert helps["--octavescale"] == "ratio between octaves (greater than 1; default: 1.4; over time: 0:1.4, 48:1.6)"
     assert helps["--seed"] == "seed of the jitter (at least 0; default: 0)"
-    assert helps["--blendstatic"].endswith("(0 to 1; default: 0.1; with -flow 2 0.9)")
-    assert helps["--flow"].endswith("(default: 0)") and helps["--layers"].endswith("(default: customloop)")
+    assert helps["--blendstatic"].endswith("(0 to 1; default: 0.1; with -flow 2 0.9; over time: 0:0.1, 48:0.9)")
+    assert helps["--flow"].endswith("(default: 0)")
+    assert helps["--layers"].endswith("(default: customloop; over time: 0:conv3, 48:conv4)")
 
 
 def test_the_manifests_entries_are_those_of_renders_begun_before():
@@ -140,7 +141,7 @@ def test_a_new_option_is_a_field_alone():
 
     ((field, known),) = settings_of(New)
     assert (field, known.destination, known.historic) == ("smooth", "smooth", 0)
-    assert known.help == "smoothing (0 to 2; default: 0.5)" and known.argument == {"type": float}
+    assert known.help == "smoothing (0 to 2; default: 0.5)" and known.argument["type"]("1.5") == 1.5
     assert options_from(New, {"smooth": None}) == New(0.5) and options_from(New, {"smooth": 2.0}) == New(2.0)
     assert manifest_entries(New(1.5)) == {"--smooth": 1.5}
 

@@ -10,8 +10,10 @@ import dreamer
 from deepdream.errors import ModelError, UsageError
 from deepdream.networks import load_network, resolve_layers
 from deepdream.options import CUSTOM_LOOP
-from deepdream.target import Term, parse_target, target_layers, write_target
+from deepdream.schedule import Schedule
+from deepdream.target import Term, parse_target, target_at, target_layers, write_target
 
+FADE = Schedule((0, 48), (1, 0))
 LAYERS = ("a", "b", "conv4-1", "x:0", "p+q")
 LABELS = ("tench, Tinca tinca", "great white shark", "hen", "cock", "ostrich", "junco", "robin")
 
@@ -36,6 +38,10 @@ LABELS = ("tench, Tinca tinca", "great white shark", "hen", "cock", "ostrich", "
         ("-2*a:1+b", [Term("a", ("1",), -2), Term("b")]),
         ("a:9-12-0.5*conv4-1:1", [Term("a", ("9-12",)), Term("conv4-1", ("1",), -0.5)]),
         ("unknown", [Term("unknown")]),
+        ("a*0.5", [Term("a", (), 0.5)]),
+        ("(0:1, 48:0)*a", [Term("a", (), FADE)]),
+        ("a*(0:(1), 48:(0)) + b:3*( 0 : 0.5 )", [Term("a", (), FADE), Term("b", ("3",), Schedule((0,), (0.5,)))]),
+        ("a*(0:-1, 9:1)+b", [Term("a", (), Schedule((0, 9), (-1, 1))), Term("b")]),
     ],
 )
 def test_texts_are_read(text, terms):
@@ -47,7 +53,9 @@ def test_texts_are_read(text, terms):
     [
         ("", "a term is missing"), ("+", "a term is missing"), ("a+", "a term is missing"),
         ("a++b", "a term is missing"),
-        ("0*a", "out of range"), ("99999*a", "out of range"), ("-0.00001*a", "out of range"), ("1.2.3*a", "no number"),
+        ("0*a", "out of range"), ("99999*a", "out of range"), ("-0.00001*a", "out of range"),
+        ("1.2.3*a", "expected a number"), ("(0:1, 4:x)*a", "keyframe 2, 4:x: expected a number"),
+        ("(0:1, 4:99999)*a", "99999 is out of range"), ("2*a*(0:1, 4:2)", "two weights"),
         ("a:", "channels are missing"), ("a:3,", "channels are missing"), (":3", "channels are missing"),
     ],
 )  # fmt: skip
@@ -58,6 +66,8 @@ def test_what_is_no_target_is_refused(text, reason):
 
 WEIGHTS = st.floats(0.001, 1000).flatmap(lambda weight: st.sampled_from([1.0, weight, -weight])).map(
     lambda weight: float(f"{weight:.12g}")
+) | st.lists(st.floats(0.001, 1000), min_size=1, max_size=3).map(
+    lambda values: Schedule(tuple(range(5, 5 + 2 * len(values), 2)), tuple(values))
 )  # fmt: skip
 
 
@@ -66,6 +76,23 @@ WEIGHTS = st.floats(0.001, 1000).flatmap(lambda weight: st.sampled_from([1.0, we
     WEIGHTS), min_size=1, max_size=3))  # fmt: skip
 def test_a_text_is_read_as_it_is_written(terms):
     assert parse_target(write_target(terms), LAYERS) == tuple(terms)
+
+
+@pytest.mark.parametrize(
+    "target, frame, plain",
+    [
+        ("a*(0:1, 48:0)+b*(0:0, 48:1)", 0, "a"),
+        ("a*(0:1, 48:0)+b*(0:0, 48:1)", 12, "0.75*a+0.25*b"),
+        ("a*(0:1, 48:0)+b*(0:0, 48:1)", 99, "b"),
+        ("(0:1, 8:-1)*a:1,4-7-0.5*b", 8, "-1*a:1,4-7-0.5*b"),
+        ("(0:1, 8:-1)*a:1,4-7-0.5*b", 4, "-0.5*b"),
+        ("a*(0:0, 8:2)+b*(0:0, 8:1)", 0, "0.0001*a+0.0001*b"),  # nothing else is left
+        ("p+q", 3, "p+q"),
+        ("(0:1, 2:3)*x:0:3", 1, "2*x:0:3"),
+    ],
+)
+def test_a_target_has_the_weights_of_its_frame(target, frame, plain):
+    assert target_at(target, frame) == plain
 
 
 def test_the_layers_of_targets_come_once_each():

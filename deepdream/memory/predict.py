@@ -6,7 +6,7 @@ which ``scripts/fit_memory.py`` measures again.
 
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -43,6 +43,11 @@ class SizedNetwork(Protocol):
     def memory(self, layer: str, size: tuple[int, int], /) -> int | None: ...
 
     def least_size(self, layer: str, /) -> int | None: ...
+
+
+def heaviest(size: tuple[int, int], options: Iterable[RenderOptions]) -> RenderOptions:
+    """The options of those with which a dream of frames of ``size`` (w, h) takes the most memory at one layer."""
+    return max(options, key=lambda one: _spacing(size, one) * math.prod(_largest_part(size, one)))
 
 
 def warning(network: SizedNetwork, layers: Sequence[str], size: tuple[int, int], options: RenderOptions) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from deepdream.errors import ModelError
 from deepdream.options import CUSTOM_LOOP
+from deepdream.schedule import Schedule
 from deepdream.target import Term, parse_target, write_target
 
 if TYPE_CHECKING:
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
 OnMessage = Callable[[str], object]
 
 
-def resolve_layers(network: "Network", names: Iterable[str], *, on_message: OnMessage) -> tuple[str, ...]:
+def resolve_layers(
+    network: "Network", names: Iterable[str] | Schedule, *, on_message: OnMessage
+) -> tuple[str, ...] | Schedule:
     """The targets that ``names`` mean: customloop is replaced by the network's loop, and all layers are the network's.
 
     A name of GoogLeNet's is translated where the embedded default network runs; ``on_message`` gets the line that
     says so. Channels become numbers. Raises `UsageError` for what is no target, `ModelError` that offers the nearest
     names for an unknown layer or class.
     """
+    if isinstance(names, Schedule):
+        lists = (resolve_layers(network, value, on_message=on_message) for value in names.values)
+        return Schedule(names.frames, tuple(lists))
     targets = []
     for name in chain.from_iterable(network.loop if name == CUSTOM_LOOP else (name,) for name in names):
         terms = parse_target(name, network.layers)

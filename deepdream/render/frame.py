@@ -19,13 +19,19 @@ from deepdream.render.dream_size import lay_on, take_off
 
 @dataclass(frozen=True)
 class FrameOptions:
-    """The options of frame ``number`` (from 0), which is dreamed at ``layer``: a network's layer, or a target."""
+    """The options of frame ``number`` (from 0), which is dreamed at ``layer``: a network's layer, or a target.
+
+    ``guide``: the path of its guide image, or None. ``growth``: how many times the steps of the frame before it their
+    size and number are.
+    """
 
     number: int
     layer: str
     dream: DreamOptions
     flow: FlowOptions
     divide: DivideOptions
+    guide: str | None = None
+    growth: float = 1.0
 
     def dream_options(self, starts_shot: bool) -> DreamOptions:
         """Under STABLE a frame that inherits takes fewer steps than the first of its shot."""
@@ -90,13 +96,23 @@ def dream_frame(
         on_step,
     )
     strength = None
-    if inherited.warped is not None:
-        assert previous is not None and previous.dream.shot_strength is not None
-        strength = previous.dream.shot_strength
+    if options.flow.mode == FlowMode.STABLE:
+        strength = _shot_strength(options, previous, inherited) or _strength(dreamed, source.small)
         dreamed = inherited.stabilise(dreamed, strength)
-    elif options.flow.mode == FlowMode.STABLE:
-        strength = float(np.abs(dreamed.astype(np.float32) - source.small).mean(dtype=np.float64))
     return Dream(lay_on(dreamed, source.small, source.full), strength, is_cut)
+
+
+def _shot_strength(options: FrameOptions, previous: Previous | None, inherited: Inheritance) -> float:
+    """The strength to which a frame is held: that of its shot's first frame, for steps like its own; 0 if unknown."""
+    if previous is None or inherited.warped is None:
+        return 0.0
+    assert previous.dream.shot_strength is not None
+    return previous.dream.shot_strength * options.growth
+
+
+def _strength(dreamed: np.ndarray, source: np.ndarray) -> float:
+    """The mean change in grey levels."""
+    return float(np.abs(dreamed.astype(np.float32) - source).mean(dtype=np.float64))
 
 
 def _inherit(options: FrameOptions, source: Source, previous: Previous | None) -> tuple[Inheritance, bool]:

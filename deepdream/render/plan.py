@@ -1,6 +1,7 @@
 """What is checked before a render starts: its frames, its settings, and which frames are still to do."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from deepdream.options import IMAGE_TYPES, RenderOptions
 from deepdream.picture import ascent
 from deepdream.render.frame import FrameOptions
 from deepdream.render.journal import Journal, file_sum
-from deepdream.settings import manifest_entries
-from deepdream.target import target_layers
+from deepdream.schedule import Schedule, values_of
+from deepdream.settings import at, manifest_entries
+from deepdream.target import target_at, target_layers
 
 LARGE_WIDTH = 1500  # pixels: beyond this the shapes of a dream look small, and a frame takes long
 ADVISED_WIDTH = 1280
@@ -26,15 +28,14 @@ ADVISED_WIDTH = 1280
 class Render:
     """A run that has been checked and can start: frames in, frames out, and which are still to do.
 
-    ``size`` is the (w, h) of the frames that are written, ``dream_size`` that at which they are dreamed. ``layers`` are
-    the network's, one a frame, in turn. ``note``: text that the frames carry. The output is locked from here until
+    ``size`` is the (w, h) of the frames that are written, ``dream_size`` that at which they are dreamed. The layers of
+    ``options`` are the network's. ``note``: text that the frames carry. The output is locked from here until
     `sequence.dream_frames` ends.
     """
 
     frames: FrameDirectory
     output: Path
     options: RenderOptions
-    layers: tuple[str, ...]
     size: tuple[int, int]
     dream_size: tuple[int, int]
     journal: Journal
@@ -47,8 +48,17 @@ class Render:
 
     def options_at(self, number: int) -> FrameOptions:
         """The options of frame ``number``."""
-        layer, options = self.layers[number % len(self.layers)], self.options
-        return FrameOptions(number, layer, options.dream, options.flow, options.divide)
+        return options_at(self.options, number)
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers, or targets, of all frames."""
+        return list(dict.fromkeys(layer for variant in self.variants for layer in variant.dream.layers))
+
+    @property
+    def variants(self) -> list[RenderOptions]:
+        """See `variants`."""
+        return variants(self.options, len(self.frames.paths))
 
     @property
     def faster_width(self) -> int | None:
@@ -66,10 +76,9 @@ class Render:
         """The work still to do, in pixels times iterations. Each scene cut adds `cut_pixel_steps`."""
         return sum(self._pixel_steps(number, starts_shot=number == 0) for number in self.todo)
 
-    @property
-    def cut_pixel_steps(self) -> int:
-        """What the first frame of a shot takes more than one that inherits."""
-        return self._pixel_steps(0, starts_shot=True) - self._pixel_steps(0, starts_shot=False)
+    def cut_pixel_steps(self, number: int) -> int:
+        """What frame ``number`` takes more where it is the first of a shot than where it inherits."""
+        return self._pixel_steps(number, starts_shot=True) - self._pixel_steps(number, starts_shot=False)
 
     def _pixel_steps(self, number: int, starts_shot: bool) -> int:
         width, height = self.dream_size
@@ -80,7 +89,7 @@ def open_render(
     frames: FrameDirectory,
     output: Path | str,
     network: Network,
-    layers: tuple[str, ...],
+    layers: tuple[str, ...] | Schedule,
     options: RenderOptions,
     overwrite: bool = False,
     note: str | None = None,
@@ -99,17 +108,18 @@ def open_render(
     if dream.dream_width > size[0]:
         raise UsageError(f"--dreamwidth {dream.dream_width}: wider than the frames, which have {size[0]} pixels")
     dream_size = at_width(size, dream.dream_width)
-    smallest = octave_sizes(dream_size[1], dream_size[0], dream.octaves, dream.octave_scale)[-1]
-    for layer in target_layers(layers, network.layers):
-        network.check_size(layer, smallest)
-    if options.guide is not None:
-        read_frame(options.guide)
-    journal = Journal(output, _settings(frames, network, layers, options), overwrite)
-    render = Render(frames, output, options, tuple(layers), size, dream_size, journal, note=note)
+    for guide in filter(None, values_of(options.guide)):
+        read_frame(guide)
+    options = with_layers(options, layers)
+    for layer, octave in _smallest_octaves(variants(options, len(frames.paths)), dream_size, network):
+        network.check_size(layer, octave)
+    journal = Journal(output, _settings(frames, network, options), overwrite)
+    render = Render(frames, output, options, size, dream_size, journal, note=note)
     try:
         copy_clip(frames.path, output)
         paths = [render.path(number) for number in range(len(frames.paths))]
-        return replace(render, todo=tuple(journal.to_do(paths, frames.paths, inherits(options.flow))))
+        is_chain = any(inherits(variant.flow) for variant in render.variants)
+        return replace(render, todo=tuple(journal.to_do(paths, frames.paths, is_chain)))
     except BaseException:
         journal.close()
         raise
@@ -130,9 +140,50 @@ def check_source(frames: FrameDirectory, output: Path | str) -> tuple[int, int]:
     return frames.size
 
 
-def _settings(
-    frames: FrameDirectory, network: Network, layers: tuple[str, ...], options: RenderOptions
-) -> dict[str, Any]:
+def options_at(options: RenderOptions, number: int) -> FrameOptions:
+    """The options of frame ``number``. The layers of ``options`` are the network's."""
+    now, before = at(options, number), at(options, max(number - 1, 0))
+    layers = now.dream.layers
+    layer = target_at(layers[number % len(layers)], number)
+    growth = _steps(now) / _steps(before) if _steps(before) else 0.0
+    return FrameOptions(number, layer, now.dream, now.flow, now.divide, now.guide, growth)
+
+
+def _steps(options: RenderOptions) -> float:
+    """What the steps of a frame that inherits under STABLE come to, in grey levels."""
+    return options.dream.step_size * options.dream.octaves * (options.flow.iterations or 0)
+
+
+def variants(options: RenderOptions, count: int) -> list[RenderOptions]:
+    """The options of each of ``count`` frames, where they change over time; else those of the render alone."""
+    changes = at(options, 0) is not options
+    return [at(options, number) for number in range(count)] if changes else [options]
+
+
+def with_layers(options: RenderOptions, layers: tuple[str, ...] | Schedule) -> RenderOptions:
+    """Options with the layers, or targets, that a network calls so."""
+    return replace(options, dream=replace(options.dream, layers=layers))  # type: ignore[arg-type]
+
+
+def _smallest_octaves(
+    options: Iterable[RenderOptions], size: tuple[int, int], network: Network
+) -> dict[tuple[str, tuple[int, int]], None]:
+    """Each layer with the (h, w) of the smallest octave that is to reach it, of frames dreamed at ``size`` (w, h)."""
+    found: dict[tuple[str, tuple[int, int]], None] = {}
+    for one in options:
+        octave = octave_sizes(size[1], size[0], one.dream.octaves, one.dream.octave_scale)[-1]
+        found |= {(layer, octave): None for layer in target_layers(one.dream.layers, network.layers)}
+    return found
+
+
+def _named_sums(paths: str | Schedule) -> str:
+    """Files by their paths, with their sums."""
+    if isinstance(paths, Schedule):
+        return str(Schedule(paths.frames, tuple(path and _named_sums(path) for path in paths.values)))
+    return f"{Path(paths).resolve()} ({file_sum(paths)})"
+
+
+def _settings(frames: FrameDirectory, network: Network, options: RenderOptions) -> dict[str, Any]:
     """What two runs must share to make the same bytes, as plain data for the manifest, by option."""
     return {
         "--input": str(frames.path.resolve()),
@@ -141,8 +192,7 @@ def _settings(
         "--gpu": network.device.type,  # rounds otherwise, so frames of both would not be those of one run
         "--precision": network.precision,
         **manifest_entries(options.dream),
-        "--layers": list(layers),  # as the network calls them
-        "--guide": options.guide and f"{Path(options.guide).resolve()} ({file_sum(options.guide)})",
+        "--guide": options.guide and _named_sums(options.guide),
         **manifest_entries(options.flow),
         **manifest_entries(options.divide),
     }

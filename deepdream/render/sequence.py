@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def dream_frames(
     with render.journal, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         if render.todo:
             render.journal.begin_run(describe(network.device))
-        objective_of = objectives_at(network, render.options.guide)
+        objectives_of = cache(partial(objectives_at, network))
         saving: Future[FrameReport] | None = None  # of the frame before
         last: tuple[int, Dream] | None = None  # the frame before: its number, and its dream
         try:
@@ -68,7 +68,7 @@ def dream_frames(
                 dream = dream_frame(
                     options,
                     network,
-                    objective_of(options.layer),
+                    objectives_of(options.guide)(options.layer),
                     frame.source,
                     _previous(render, frame, last),
                     on_step and partial(on_step, number),
@@ -119,7 +119,7 @@ def _read_frames(render: Render, reader: Executor, look_ahead: bool) -> Iterator
 
 def _read_ahead(render: Render, number: int, last: _Frame | None, look_ahead: bool) -> _Frame:
     """Frame ``number``. ``last``: the frame that was read before it, if any."""
-    flow = render.options.flow
+    flow = render.options_at(number).flow
     digest, source = file_sum(render.frames.paths[number]), _read_source(render, number)
     if number == 0 or not inherits(flow):
         return _Frame(number, source, digest)

@@ -1,6 +1,7 @@
 """The objectives of a render: from targets (see `deepdream.target`) and a guide image to what a dream ascends."""
 
 from collections.abc import Callable
+from functools import cache
 
 from PIL import Image
 
@@ -8,6 +9,7 @@ from deepdream.files.frames import read_frame
 from deepdream.interface import Network, Objective
 from deepdream.picture import ascent, objectives
 from deepdream.picture.objectives import Part, WeightedSum
+from deepdream.schedule import Schedule
 from deepdream.target import parse_target
 
 GUIDE_SIZE = (224, 224)
@@ -15,16 +17,12 @@ GUIDE_SIZE = (224, 224)
 
 def objectives_at(network: Network, guide_path: str | None) -> Callable[[str], Objective | WeightedSum]:
     """A function from a target to its objective: at a plain layer without the layer's name, else a weighted sum."""
-    at_layer = _guides(network, guide_path) if guide_path else lambda layer: objectives.l2
-    made: dict[str, Objective | WeightedSum] = {}
+    at_layer = cache(_guides(network, guide_path)) if guide_path else lambda layer: objectives.l2
 
     def objective(target: str) -> Objective | WeightedSum:
-        if target not in made:
-            if target in network.layers:
-                made[target] = at_layer(target)
-            else:
-                made[target] = _weighted_sum(network, target, at_layer, guide_path is not None)
-        return made[target]
+        if target in network.layers:
+            return at_layer(target)
+        return _weighted_sum(network, target, at_layer, guide_path is not None)
 
     return objective
 
@@ -35,6 +33,7 @@ def _weighted_sum(network: Network, target: str, at_layer: Callable[[str], Objec
         objective = at_layer(term.layer)
         if term.channels:
             objective = objectives.only(objective, term.numbers) if is_guided else objectives.channels(term.numbers)
+        assert not isinstance(term.weight, Schedule), "the target of a frame is plain"
         parts.append(Part(term.layer, objective, term.weight))
     return WeightedSum(tuple(parts))
 

@@ -86,10 +86,10 @@ class Screen:
             yield on_progress
 
     @contextmanager
-    def dream(self, work: int, cut_work: int, count: int, preview: Path) -> "Iterator[DreamProgress]":
+    def dream(self, work: int, cut_work: Callable[[int], int], count: int, preview: Path) -> "Iterator[DreamProgress]":
         """The progress of a render of ``count`` frames; ``work`` in pixels times iterations, as reports count it.
 
-        ``cut_work``: what each scene cut adds to it.
+        ``cut_work``: what a scene cut at a frame adds to it.
         ``preview``: the file of the live picture, which -v 3 shows.
         """
         with self.progress(work, "dream") as progress:
@@ -138,7 +138,12 @@ class DreamProgress:
     """Shows the reports of a render: its progress, the lines of -v 2 and the live picture."""
 
     def __init__(
-        self, screen: Screen, progress: Progress, cut_work: int, count: int, live: "LivePicture | None"
+        self,
+        screen: Screen,
+        progress: Progress,
+        cut_work: Callable[[int], int],
+        count: int,
+        live: "LivePicture | None",
     ) -> None:
         self._screen = screen
         self._progress = progress
@@ -163,7 +168,7 @@ class DreamProgress:
 
     def on_cut(self, number: int) -> None:
         """A scene starts at frame ``number`` (from 0), which takes more steps than was counted."""
-        self._progress.total = (self._progress.total or 0) + self._cut_work
+        self._progress.total = (self._progress.total or 0) + self._cut_work(number)
         self._screen.detail(f"frame {number + 1}/{self._count}: scene cut, nothing inherited")
 
     def on_frame(self, report: "FrameReport") -> None:
