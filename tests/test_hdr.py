@@ -20,14 +20,17 @@ SDR = "scale,format=gbrp,setparams=range=pc:color_primaries=bt709:color_trc=bt70
 HEVC = ("-c:v", "libx265", "-crf", 8, "-x265-params", "log-level=error", "-an")
 
 
-def make_hdr(path, name, transfer, tags=True):
-    """The first frames of a real clip with their white at 203 cd/m2, as 10-bit HDR in BT.2020 (ITU-R BT.2408)."""
-    hdr = (
-        f"{SDR},zscale=t=linear:npl=203,format=gbrpf32le,"
-        f"zscale=p=bt2020:t={transfer}:m=bt2020nc:r=tv:npl=203,format=yuv420p10le"
+def into_hdr(transfer, white=203):
+    """ffmpeg's filters from SDR to 10-bit HDR in BT.2020, with white at so many cd/m2."""
+    return (
+        f"{SDR},zscale=t=linear:npl={white},format=gbrpf32le,"
+        f"zscale=p=bt2020:t={transfer}:m=bt2020nc:r=tv:npl={white},format=yuv420p10le"
     )
-    if not tags:
-        hdr += ",setparams=color_primaries=unknown:colorspace=unknown"
+
+
+def make_hdr(path, name, transfer, tags=True, white=203):
+    """The first frames of a real clip as HDR, with their white where ITU-R BT.2408 puts it."""
+    hdr = into_hdr(transfer, white) + ("" if tags else ",setparams=color_primaries=unknown:colorspace=unknown")
     run_ffmpeg("-i", real_clip(name), "-frames:v", COUNT, "-vf", hdr, *HEVC, path)
     return path
 
@@ -44,10 +47,12 @@ def extracted(directory):
 
 @pytest.mark.parametrize("name", ["bikes.mp4", "bigbuckbunny.mp4"])
 @pytest.mark.parametrize("transfer, called", [("arib-std-b67", "HLG"), ("smpte2084", "PQ")])
-def test_sdr_that_was_put_into_hdr_comes_out_again(tmp_path, name, transfer, called):
-    source = make_hdr(tmp_path / "hdr.mov", name, transfer)
+@pytest.mark.parametrize("white", [203, 100])
+def test_sdr_that_was_put_into_hdr_comes_out_again(tmp_path, name, transfer, called, white):
+    source = make_hdr(tmp_path / "hdr.mov", name, transfer, white=white)
     made = extract(source, tmp_path / "png")
-    assert made.messages == (f"{source} is HDR ({called}); its frames are tone-mapped to BT.709",)
+    said = f"{source} is HDR ({called}, white at {white} cd/m2); its frames are tone-mapped to BT.709"
+    assert made.messages == (said,)
     assert abs(extracted(tmp_path / "png") - originals(name)).mean() < 6
     if called == "HLG":
         extract(source, tmp_path / "jpg", "jpg")
@@ -59,6 +64,26 @@ def test_hdr_without_primaries_and_matrix_has_those_of_bt2020(tmp_path):
     assert probe(source).hdr.tags == "color_trc=arib-std-b67:color_primaries=bt2020:colorspace=bt2020nc"
     extract(source, tmp_path / "frames")
     assert abs(extracted(tmp_path / "frames") - originals("bikes.mp4")).mean() < 6
+
+
+@pytest.mark.parametrize("transfer", ["arib-std-b67", "smpte2084"])
+def test_sdr_put_into_hdr_by_one_zscale_with_whiter_than_white_comes_out_too(tmp_path, transfer):
+    tags = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+    hdr = f"{tags},zscale=p=bt2020:t={transfer}:m=bt2020nc:r=tv,format=yuv420p10le"
+    name = "carphone_pristine.mp4"
+    run_ffmpeg("-i", real_clip(name), "-frames:v", COUNT, "-vf", hdr, *HEVC, tmp_path / "hdr.mov")
+    extract(tmp_path / "hdr.mov", tmp_path / "frames")
+    assert abs(extracted(tmp_path / "frames") - originals(name)).mean() < 6
+
+
+@pytest.mark.parametrize("lit", [0, 1])
+@pytest.mark.parametrize("ending", ["mkv", "ts", "hevc"])
+def test_white_is_looked_for_all_over_the_video(tmp_path, ending, lit):
+    """A dark minute with something bright in it, or not; a raw stream cannot be searched beyond its beginning."""
+    clip = f"color=0x606060:s=64x48:r=1:d=60,drawbox=c=white:t=fill:w=16:enable={lit}*between(t\\,40\\,50)"
+    source = tmp_path / f"hdr.{ending}"
+    run_ffmpeg("-f", "lavfi", "-i", clip, "-vf", into_hdr("smpte2084"), *HEVC, "-g", 5, source)
+    assert probe(source).hdr.white == (203 if lit and ending != "hevc" else 100)
 
 
 def test_highlights_keep_their_order_and_are_no_flat_white(tmp_path):
@@ -104,5 +129,5 @@ def test_all_in_one_says_it_once(tmp_path, monkeypatch, capsys, small_folder):
     command = ["-i", source.name, "-o", "Video.mp4", "-t", str(small_folder), "-l", "mixed", "-oct", "1", "-itr", "0"]
     assert dreamer.main([*command, "-p", "160"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "HDR" in line]
-    assert lines == ["hdr.mov is HDR (HLG); its frames are tone-mapped to BT.709"]
+    assert lines == ["hdr.mov is HDR (HLG, white at 203 cd/m2); its frames are tone-mapped to BT.709"]
     assert abs(extracted("Video.frames/Input") - originals("bikes.mp4")).mean() < 6

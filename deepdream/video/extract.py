@@ -18,6 +18,7 @@ from deepdream.files.clip import CLIP_NAME, Clip, read_clip, write_clip
 from deepdream.files.frames import PREVIEW_NAME
 from deepdream.options import IMAGE_TYPES
 from deepdream.video.ffmpeg import SCALE_FLAGS, ffmpeg_binary, run_ffmpeg
+from deepdream.video.hdr import DIM_WHITE, REFERENCE_WHITE
 from deepdream.video.part import Part, open_part
 from deepdream.video.probe import VideoInfo, file_url
 from deepdream.video.timing import show_rate
@@ -28,13 +29,14 @@ FRAME_OPTIONS: dict[str, dict[str, str | int]] = {
     "png": {"vcodec": "png", "compression_level": 1, "pred": "up"},  # smaller than by default, in a quarter of the time
     "jpg": {"vcodec": "mjpeg", "qscale:v": 2},
 }
-# From HDR to SDR, white to white: ITU-R BT.2408 puts SDR's at 203 cd/m2. Up to 70 % of it nothing changes (tonemap's
-# "param", linear light), so SDR that was put into HDR comes out as it was; highlights up to 1000 cd/m2, as phones film
-# them, share the rest.
+# From HDR to SDR, white to white. Up to 70 % of it nothing changes (tonemap's "param", linear light), so SDR that was
+# put into HDR comes out as it was; highlights up to "peak" times white share the rest. By white: up to 1000 cd/m2, as
+# phones film them, or the little that is above it where nothing is bright.
 TONE_MAP = (
-    "setparams={tags},zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,"
-    "tonemap=mobius:param=0.7:peak=4.93:desat=0,zscale=t=bt709:m=gbr:r=pc,format=gbrp"
+    "setparams={tags},zscale=t=linear:npl={white},format=gbrpf32le,zscale=p=bt709,"
+    "tonemap=mobius:param=0.7:peak={peak}:desat=0,zscale=t=bt709:m=gbr:r=pc,format=gbrp"
 )
+PEAKS = {REFERENCE_WHITE: 4.93, DIM_WHITE: 1.25}
 INDEXED = ("mov", "matroska")  # demuxers that find a key frame by an index
 SEEK_AFTER = 500  # frames: so many are decoded faster than it matters
 SEEK_MARGIN = 10.0  # seconds: longer than frames are reordered
@@ -153,7 +155,8 @@ def _extract_messages(info: VideoInfo, directory: Path, complaints: str) -> Iter
     if not info.constant_rate:
         yield f"{info.path} has a variable frame rate; its frames are made {show_rate(info.frame_rate)} a second"
     if info.hdr:
-        yield f"{info.path} is HDR ({info.hdr.name}); its frames are tone-mapped to BT.709"
+        white = f"white at {info.hdr.white} cd/m2"
+        yield f"{info.path} is HDR ({info.hdr.name}, {white}); its frames are tone-mapped to BT.709"
     if info.interlaced:
         yield f"{info.path} is interlaced; its frames are deinterlaced"
     others = [path.name for path in _pictures(directory) if not FRAME_NAME.fullmatch(path.name)]
@@ -259,7 +262,7 @@ def _extract_graph(part: Part, image_type: str, binary: str, seek: bool = True) 
         end = "" if part.end_frame is None else f":end_frame={part.end_frame}"
         filters.append(f"trim=start_frame={part.first_frame}{end}")
     if info.hdr:
-        filters.append(TONE_MAP.format(tags=info.hdr.tags))
+        filters.append(TONE_MAP.format(tags=info.hdr.tags, white=info.hdr.white, peak=PEAKS[info.hdr.white]))
     if image_type == "jpg":  # JPEG has one matrix and one range, whatever the video's are
         filters.append(f"scale=flags={SCALE_FLAGS}:out_color_matrix=bt601:out_range=pc,format=yuvj444p")
     else:

@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from deepdream.errors import UsageError
+from deepdream.video.hdr import Hdr, find_hdr
 from deepdream.video.timing import packets, read_timing
 
 # The demuxers of films and sound, of those that open no other file (as hls, concat and image2 do); none of single
@@ -32,9 +33,6 @@ DEMUXERS = (
     "obu m4v mjpeg h261 h263 vc1 yuv4mpegpipe dirac nsv dhav "
     "wav w64 mp3 flac aac loas aiff caf au ac3 eac3 dts truehd amr ape wv tta tak mpc mpc8 voc dsf"
 ).split()
-# What the transfer functions of HDR are called by ffmpeg and by people, by their number in ITU-T H.273.
-HDR_TRANSFERS = {16: ("smpte2084", "PQ"), 18: ("arib-std-b67", "HLG")}
-UNSPECIFIED = 2  # in H.273
 BEGINNING = 8  # frames that are decoded to see how a video is coded
 NOT_A_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 S = TypeVar("S", bound=Stream)
@@ -52,17 +50,6 @@ class Sound:
     index: int
     channels: int
     offset: float
-
-
-@dataclass(frozen=True)
-class Hdr:
-    """How an HDR video is coded: the ``name`` of its transfer function, and ``tags`` for ffmpeg's setparams.
-
-    The tags are that function's and, where the video leaves out the primaries or the matrix, those of BT.2020.
-    """
-
-    name: str
-    tags: str
 
 
 @dataclass(frozen=True)
@@ -126,6 +113,7 @@ def probe(path: str | Path) -> VideoInfo:
         else:
             promised = (container.duration or 0) / av.time_base - 1
         sound = _sound(path, demuxer, audio, sounds, _seconds_between(audio, sounds, video, frames))
+        hdr = find_hdr(container, video, frames)
     with open_media(path) as container:
         timing = read_timing(container, index)
     return VideoInfo(
@@ -141,20 +129,10 @@ def probe(path: str | Path) -> VideoInfo:
         frame_count=timing.frame_count,
         missing_duration=max(0.0, promised - timing.seconds),
         sound=sound,
-        hdr=_hdr(first),
+        hdr=hdr,
         times=timing.times,
         has_repeats=timing.has_repeats,
     )
-
-
-def _hdr(frame: VideoFrame) -> Hdr | None:
-    """How a frame is coded if it is HDR; None for SDR of any depth."""
-    if frame.color_trc not in HDR_TRANSFERS:
-        return None
-    transfer, name = HDR_TRANSFERS[frame.color_trc]
-    primaries = ":color_primaries=bt2020" if frame.color_primaries == UNSPECIFIED else ""
-    matrix = ":colorspace=bt2020nc" if frame.colorspace == UNSPECIFIED else ""
-    return Hdr(name, f"color_trc={transfer}{primaries}{matrix}")
 
 
 def find_sound(path: str | Path) -> Sound:
