@@ -170,16 +170,22 @@ def run_dream(
     from deepdream.memory import predict as memory
     from deepdream.render.plan import check_source, open_render
     from deepdream.render.sequence import dream_frames
+    from deepdream.video.mask import check_mask, mask_frames
 
     started = time.monotonic()
     guide = _find_guide(arguments.render.guide, source)
     options = replace(arguments.render, guide=guide)
     frames = open_frames(source, options.image_type, leave_out=filter(None, values_of(guide)))
     check_source(frames, output)  # before the network loads
+    masks = check_mask(options.mask, len(frames.paths))
     network, layers = loaded or _load_network(arguments, screen)
     note = None if arguments.run.no_settings else dream_note(source, network, arguments.network, options)
-    render = open_render(frames, output, network, layers, options, arguments.run.overwrite, note)
-    count, todo = len(frames.paths), len(render.todo)
+    count, overwrite = len(frames.paths), arguments.run.overwrite
+    if masks:
+        with screen.counter("extract the masks") as on_progress:
+            options = replace(options, mask=mask_frames(masks, output, overwrite, on_progress))
+    render = open_render(frames, output, network, layers, options, overwrite, note)
+    todo = len(render.todo)
     if 0 < todo < count:
         screen.tell(f"going on: {count - todo} of {count} frames are there")
     whole = sorted(set(range(count)).difference(render.todo))
@@ -235,6 +241,7 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     from deepdream.files.space import frame_bytes, space_warning
     from deepdream.video.create import check_create
     from deepdream.video.extract import check_extract
+    from deepdream.video.mask import check_mask
     from deepdream.video.part import open_part
 
     if video.suffix.lower() not in CONTAINERS:
@@ -255,6 +262,7 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     count = check_extract(part, work / "Input", image_type, run.overwrite)
     for guide in filter(None, values_of(_find_guide(arguments.render.guide, work / "Input"))):
         read_frame(guide)
+    check_mask(arguments.render.mask, part.frame_count)
     pixels = part.info.width * part.info.height
     dreamed = pixels * arguments.render.dream.preview**2 // part.info.width**2 or pixels
     needed = count * (frame_bytes(pixels, image_type) + frame_bytes(dreamed, image_type))

@@ -6,6 +6,7 @@ is given. Pictures and options mean the same as on the command line, and give th
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,20 @@ import numpy as np
 from deepdream import networks
 from deepdream.errors import UsageError
 from deepdream.files.frames import open_frames
+from deepdream.files.masks import find_masks, read_mask
 from deepdream.files.note import dream_note
 from deepdream.geometry import at_width, octave_sizes
 from deepdream.interface import Network
 from deepdream.options import ENGINES, PRECISIONS, NetworkOptions, RenderOptions
-from deepdream.picture import ascent
 from deepdream.picture.ascent import StepReport
-from deepdream.render.dream_size import lay_on, shrink
+from deepdream.render.dream_size import shrink
+from deepdream.render.frame import Source, dream_frame
 from deepdream.render.plan import open_render, options_at, with_layers
 from deepdream.render.sequence import FrameReport, dream_frames
 from deepdream.render.targets import objectives_at
 from deepdream.schedule import values_of
 from deepdream.target import target_layers
+from deepdream.video.mask import check_mask, mask_frames
 
 OnMessage = Callable[[str], object]
 _log = logging.getLogger("deepdream").info
@@ -54,8 +57,8 @@ def dream(
 ) -> np.ndarray:
     """Dream one picture: RGB (h, w, 3) in 0..255 to uint8 of the same shape, as the first frame of a directory.
 
-    Of ``options`` count the dream (its first layer), the division and the guide. ``on_step`` gets a report of each
-    step. Raises `UsageError` for layers that the network has not, and for a picture too small for them.
+    Of ``options`` count the dream (its first layer), the division, the guide and a picture as mask. ``on_step`` gets a
+    report of each step. Raises `UsageError` for layers that the network has not, and for a picture too small for them.
     """
     layers = networks.resolve_layers(network, options.dream.layers, on_message=on_message)
     first = options_at(with_layers(options, layers), 0)
@@ -66,11 +69,9 @@ def dream(
     sizes = octave_sizes(height, width, dream.octaves, dream.octave_scale)
     for name in target_layers([layer], network.layers):
         network.check_size(name, sizes[-1])
-    objective = objectives_at(network, first.guide)(layer)
-    rng = np.random.default_rng([dream.seed, 0])
-    small = shrink(picture, (width, height))
-    dreamed = ascent.dream(small, network, layer, dream, first.divide, objective, rng, on_step)
-    return lay_on(dreamed, small, picture)
+    mask = read_mask(find_masks(options.mask, 1)[0], picture.shape[1::-1]) if options.mask else None
+    source = Source(picture, shrink(picture, (width, height)), mask)
+    return dream_frame(first, network, objectives_at(network, first.guide)(layer), source, on_step=on_step).picture
 
 
 def dream_directory(
@@ -96,6 +97,9 @@ def dream_directory(
     layers = networks.resolve_layers(network, options.dream.layers, on_message=on_message)
     engine = NetworkOptions(precision=network.precision)
     note = dream_note(source, network, engine, options) if settings else None
+    masks = check_mask(options.mask, len(frames.paths))
+    if masks:
+        options = replace(options, mask=mask_frames(masks, Path(output), overwrite))
     render = open_render(frames, output, network, layers, options, overwrite, note)
     for report in dream_frames(render, network, on_step):
         on_frame(report)

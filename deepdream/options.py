@@ -296,8 +296,9 @@ class DivideOptions:
 class RenderOptions:
     """All that decides what the dreamed frames look like, besides the network and the source frames.
 
-    ``guide``: the path of a guide image, or None. ``image_type``: ``"jpg"``, ``"png"`` or None for that of the frames.
-    What depends on the flow mode and was not given takes its default here.
+    ``guide``: the path of a guide image, or None. ``mask``: that of a picture, a directory of them or a video, or None.
+    ``image_type``: ``"jpg"``, ``"png"`` or None for that of the frames. What depends on the flow mode and was not given
+    takes its default here.
     """
 
     dream: DreamOptions = DreamOptions()
@@ -306,6 +307,11 @@ class RenderOptions:
     guide: str | None = setting(
         None, "-g", "--guide", metavar="IMAGE", default_text="none",
         help="guide image: a path, or a name inside the input directory",
+    )  # fmt: skip
+    mask: str | None = setting(
+        None, "--mask", metavar="PATH", default_text="none", historic=None,
+        help="where to dream: a picture, a directory of pictures or a video, a mask a frame; white dreams, black keeps "
+        "the source",
     )  # fmt: skip
     image_type: str | None = None
 

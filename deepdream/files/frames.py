@@ -23,6 +23,7 @@ from deepdream.errors import UsageError
 from deepdream.files.atomic import write_whole
 from deepdream.options import IMAGE_TYPES
 
+PICTURE_ENDINGS = (*IMAGE_TYPES["jpg"], *IMAGE_TYPES["png"], ".webp", ".bmp", ".tif", ".tiff")
 PREVIEW_NAME = "preview.jpg"  # the live picture of a run: no frame
 JPEG_QUALITY = 95
 PNG_COMPRESSION = 1  # a third larger than the default of 6, and several times as fast
@@ -34,6 +35,10 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 END_MARKS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # of PNG and JPEG; cameras may add something after it
 END_SPAN = 4096  # bytes at the end in which to look for it
 _OPEN_LOCK = Lock()  # to open a picture changes settings of the whole process for as long
+
+
+class Animated(UsageError):
+    """A picture file holds several pictures: a little video."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def _open_picture(path: str | Path) -> Iterator[Image.Image]:
             with Image.open(path, formats=PICTURE_FORMATS) as picture:
                 # The further pictures of an MPO are previews of the first.
                 if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-                    raise UsageError(f"{path} is animated; a frame is one picture (extract it with -e 1)")
+                    raise Animated(f"{path} is animated; a frame is one picture (extract it with -e 1)")
                 yield picture
         except UsageError:
             raise
@@ -129,6 +134,17 @@ def _open_picture(path: str | Path) -> Iterator[Image.Image]:
             raise UsageError(f"{path} is not a picture that can be read") from None
         except Exception as error:  # Pillow's readers raise whatever the damage makes them stumble over
             raise UsageError(f"{path} is damaged: {error}; make it again") from error
+
+
+def is_picture(path: str | Path) -> bool:
+    """Whether a file is one picture, and no video: by what it holds, or by its ending where it is damaged."""
+    try:
+        with _open_picture(path):
+            return True
+    except Animated:
+        return False
+    except UsageError:
+        return Path(path).is_file() and Path(path).suffix.lower() in PICTURE_ENDINGS
 
 
 def read_size(path: str | Path) -> tuple[int, int]:

@@ -9,7 +9,7 @@ adds: dream less source. `FlowMode` decides:
   the loss is here the start picture and an easing of the finished frame towards the warped dream.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,24 +41,31 @@ class Inheritance:
     """What a frame takes over: ``start``, the picture from which its dream starts, float32 (h, w, 3) in 0..255.
 
     Under STABLE also ``source``, the frame itself, ``warped``, the previous dream as it would look in this frame, and
-    ``weight`` (h, w, 1) in 0..1, how much of that is taken over.
+    ``weight`` (h, w, 1) in 0..1, how much of that is taken over. ``share`` of the frame dreams, the rest is masked.
     """
 
     start: np.ndarray
     source: np.ndarray | None = None
     warped: np.ndarray | None = None
     weight: np.ndarray | None = None
+    share: float = 1.0
+
+    def within(self, mask: np.ndarray, frame: np.ndarray) -> "Inheritance":
+        """The same where ``mask`` (h, w, 1) is 1, and nothing, but the ``frame`` itself, where it is 0."""
+        start = self.start * mask + frame * (1 - mask)  # exact at both ends
+        weight = None if self.weight is None else self.weight * mask
+        return replace(self, start=start, weight=weight, share=float(mask.mean(dtype=np.float64)))
 
     def stabilise(self, dreamed: np.ndarray, shot_strength: float) -> np.ndarray:
         """The frame to be saved: its dream, uint8 (h, w, 3), eased towards the warped dream.
 
         Where little moves, a dream would grow from frame to frame, so its strength is held near a bound.
-        ``shot_strength``: the mean change of the first frame of the shot in grey levels.
+        ``shot_strength``: the mean change of the first frame of the shot in grey levels, where it dreams.
         """
         if self.source is None or self.warped is None or self.weight is None:
             return dreamed
         eased = dreamed + EASE * self.weight * (self.warped - dreamed)
-        bound = MAX_STRENGTH * shot_strength
+        bound = MAX_STRENGTH * shot_strength * self.share
         strength = np.abs(eased - self.source).mean()
         if strength > bound:
             eased = self.source + max(bound / strength, MIN_FADE) * (eased - self.source)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from deepdream.errors import ModelError
+from deepdream.files.masks import resize_mask, weights
 from deepdream.geometry import Tile, divide, divide_gradient, octave_sizes
 from deepdream.interface import Network, Objective
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
@@ -47,12 +48,13 @@ def dream(
     objective: Objective | WeightedSum,
     rng: np.random.Generator,
     on_step: Callable[[StepReport], Any] | None = None,
+    mask: np.ndarray | None = None,
 ) -> np.ndarray:
     """Dream one picture: RGB (h, w, 3) in 0..255, uint8 or float, to uint8 of the same shape.
 
     ``objective``: that at ``layer``, or a sum that names its own layers. ``rng`` draws the jitter. ``on_step`` is
-    called after each step. Raises `PictureTooSmall` where an octave does not reach the layer, `ModelError` where the
-    gradient is not finite.
+    called after each step. ``mask``, uint8 (h, w), weights the steps. Raises `PictureTooSmall` where an octave does not
+    reach the layer, `ModelError` where the gradient is not finite.
     """
     is_large = picture.shape[0] * picture.shape[1] >= TRIM_ABOVE_PIXELS
     if is_large:
@@ -62,8 +64,10 @@ def dream(
     for number, base in enumerate(reversed(octaves), 1):
         size = (base.shape[1], base.shape[2])
         x = base + resize(detail, size)
+        weight = None if mask is None else torch.from_numpy(weights(resize_mask(mask, size[::-1]))).to(x.device)[None]
         for tile in divide(*size, division):
-            steps = ascend(x[tile.index], network, layer, objective, options, rng, division)
+            part = None if weight is None else weight[tile.index]
+            steps = ascend(x[tile.index], network, layer, objective, options, rng, division, part)
             for iteration, mean_gradient in enumerate(steps, 1):
                 if on_step:
                     pixels, current = tile.size[0] * tile.size[1], partial(to_picture, x, network)
@@ -123,10 +127,12 @@ def ascend(
     options: DreamOptions,
     rng: np.random.Generator,
     division: DivideOptions = DivideOptions(),
+    weight: torch.Tensor | None = None,
 ) -> Iterator[torch.Tensor]:
     """Ascend in place: ``options.iterations`` steps on ``x`` (3, h, w). Yields each step's mean absolute gradient.
 
-    A step moves ``x`` by ``options.step_size`` in the mean and keeps it within 0..255 less the network's mean.
+    A step moves ``x`` by ``options.step_size`` in the mean and keeps it within 0..255 less the network's mean. Where
+    there is a ``weight`` (1, h, w) in 0..1, it moves by so much of that.
     Where the gradient is zero everywhere, ``x`` stays.
 
     Where ``division`` cuts the gradient, the grid of tiles is shifted at every step, by up to a tile each way, so that
@@ -152,7 +158,8 @@ def ascend(
         mean_gradient = mean_magnitude(gradient)
         rate = torch.where(mean_gradient > 0, options.step_size / mean_gradient, 0).float()
         for here, there in pieces:
-            x[here].addcmul_(gradient[there], rate)
+            step = gradient[there] if weight is None else gradient[there] * weight[here]
+            x[here].addcmul_(step, rate)
         look.clip(x, -network.mean, 255 - network.mean)
         yield mean_gradient
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deepdream.files.masks import resize_mask, weights
 from deepdream.interface import Network, Objective
 from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit
 from deepdream.options import DivideOptions, DreamOptions, FlowMode, FlowOptions
@@ -41,10 +42,14 @@ class FrameOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A source frame: ``full`` at the size that is written, ``small`` at that of the dream."""
+    """A source frame: ``full`` at the size that is written, ``small`` at that of the dream.
+
+    ``mask``: uint8 (h, w), of the size that is written, or None; see `deepdream.files.masks`.
+    """
 
     full: np.ndarray
     small: np.ndarray
+    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,9 @@ def dream_frame(
     before the dream of a frame at which a new scene starts. Raises as `ascent.dream` does.
     """
     inherited, is_cut = _inherit(options, source, previous)
+    mask = None if source.mask is None else resize_mask(source.mask, source.small.shape[1::-1])
+    if mask is not None:
+        inherited = inherited.within(weights(mask)[..., None], source.small)
     if is_cut and on_cut:
         on_cut()
     dreamed = ascent.dream(
@@ -94,12 +102,16 @@ def dream_frame(
         objective,
         _jitter(options),
         on_step,
+        mask,
     )
     strength = None
     if options.flow.mode == FlowMode.STABLE:
-        strength = _shot_strength(options, previous, inherited) or _strength(dreamed, source.small)
+        strength = _shot_strength(options, previous, inherited) or _strength(dreamed, source.small, inherited.share)
         dreamed = inherited.stabilise(dreamed, strength)
-    return Dream(lay_on(dreamed, source.small, source.full), strength, is_cut)
+    picture = lay_on(dreamed, source.small, source.full)
+    if source.mask is not None:  # octaves and the dream's own size are coarser than the mask
+        picture = np.where(source.mask[..., None] > 0, picture, source.full)
+    return Dream(picture, strength, is_cut)
 
 
 def _shot_strength(options: FrameOptions, previous: Previous | None, inherited: Inheritance) -> float:
@@ -110,9 +122,9 @@ def _shot_strength(options: FrameOptions, previous: Previous | None, inherited: 
     return previous.dream.shot_strength * options.growth
 
 
-def _strength(dreamed: np.ndarray, source: np.ndarray) -> float:
-    """The mean change in grey levels."""
-    return float(np.abs(dreamed.astype(np.float32) - source).mean(dtype=np.float64))
+def _strength(dreamed: np.ndarray, source: np.ndarray, share: float) -> float:
+    """The mean change in grey levels, of the ``share`` of the frame that dreams; 0 where none does."""
+    return float(np.abs(dreamed.astype(np.float32) - source).mean(dtype=np.float64)) / share if share else 0.0
 
 
 def _inherit(options: FrameOptions, source: Source, previous: Previous | None) -> tuple[Inheritance, bool]:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from deepdream.errors import UsageError
 from deepdream.files.clip import copy_clip
 from deepdream.files.frames import MAX_FRAME_PIXELS, FrameDirectory, read_frame
+from deepdream.files.masks import find_masks
 from deepdream.geometry import at_width, octave_sizes
 from deepdream.interface import Network
 from deepdream.motion.inheritance import inherits
@@ -29,8 +31,8 @@ class Render:
     """A run that has been checked and can start: frames in, frames out, and which are still to do.
 
     ``size`` is the (w, h) of the frames that are written, ``dream_size`` that at which they are dreamed. The layers of
-    ``options`` are the network's. ``note``: text that the frames carry. The output is locked from here until
-    `sequence.dream_frames` ends.
+    ``options`` are the network's. ``masks``: the files of the frames' masks, where they have some. ``note``: text that
+    the frames carry. The output is locked from here until `sequence.dream_frames` ends.
     """
 
     frames: FrameDirectory
@@ -39,6 +41,7 @@ class Render:
     size: tuple[int, int]
     dream_size: tuple[int, int]
     journal: Journal
+    masks: tuple[Path, ...] = ()
     todo: tuple[int, ...] = ()
     note: str | None = None
 
@@ -98,8 +101,8 @@ def open_render(
 
     ``layers``: the network's, or targets (see `deepdream.target`), one a frame, in turn. Frames that the same command
     has made before count as done. ``note``: text that the frames carry; it makes no other render. Raises `UsageError`
-    where ``output`` holds another render and ``overwrite`` is not set, and where the frames or the guide cannot be
-    used.
+    where ``output`` holds another render and ``overwrite`` is not set, and where the frames, the guide or the masks
+    cannot be used.
     """
     output, dream = Path(output), options.dream
     size = at_width(check_source(frames, output), dream.preview)
@@ -110,11 +113,12 @@ def open_render(
     dream_size = at_width(size, dream.dream_width)
     for guide in filter(None, values_of(options.guide)):
         read_frame(guide)
+    masks = find_masks(options.mask, len(frames.paths)) if options.mask else ()
     options = with_layers(options, layers)
     for layer, octave in _smallest_octaves(variants(options, len(frames.paths)), dream_size, network):
         network.check_size(layer, octave)
-    journal = Journal(output, _settings(frames, network, options), overwrite)
-    render = Render(frames, output, options, size, dream_size, journal, note=note)
+    journal = Journal(output, _settings(frames, masks, network, options), overwrite)
+    render = Render(frames, output, options, size, dream_size, journal, masks, note=note)
     try:
         copy_clip(frames.path, output)
         paths = [render.path(number) for number in range(len(frames.paths))]
@@ -183,7 +187,15 @@ def _named_sums(paths: str | Schedule) -> str:
     return f"{Path(paths).resolve()} ({file_sum(paths)})"
 
 
-def _settings(frames: FrameDirectory, network: Network, options: RenderOptions) -> dict[str, Any]:
+def _sum_of_sums(paths: Iterable[Path]) -> str:
+    """The sha256 of files' sums, each file once; of one file it is its own."""
+    sums = [file_sum(path) or "" for path in dict.fromkeys(paths)]
+    return sums[0] if len(sums) == 1 else sha256("".join(sums).encode()).hexdigest()
+
+
+def _settings(
+    frames: FrameDirectory, masks: tuple[Path, ...], network: Network, options: RenderOptions
+) -> dict[str, Any]:
     """What two runs must share to make the same bytes, as plain data for the manifest, by option."""
     return {
         "--input": str(frames.path.resolve()),
@@ -193,6 +205,7 @@ def _settings(frames: FrameDirectory, network: Network, options: RenderOptions) 
         "--precision": network.precision,
         **manifest_entries(options.dream),
         "--guide": options.guide and _named_sums(options.guide),
+        "--mask": options.mask and f"{Path(options.mask).resolve()} ({_sum_of_sums(masks)})",
         **manifest_entries(options.flow),
         **manifest_entries(options.divide),
     }

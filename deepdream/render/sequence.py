@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from deepdream.files.frames import read_frame, write_frame
+from deepdream.files.masks import read_mask
 from deepdream.interface import Network
 from deepdream.machine import describe
 from deepdream.motion.inheritance import Motion, estimate_motion, inherits
@@ -157,4 +158,5 @@ def _read_source(render: Render, number: int) -> Source:
     frame = read_frame(render.frames.paths[number])
     if frame.shape[1::-1] != render.size:
         frame = np.asarray(Image.fromarray(frame).resize(render.size, Image.Resampling.LANCZOS))
-    return Source(frame, shrink(frame, render.dream_size))
+    mask = read_mask(render.masks[number], render.size) if render.masks else None
+    return Source(frame, shrink(frame, render.dream_size), mask)
