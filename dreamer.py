@@ -29,7 +29,7 @@ from deepdream.options import (
 )
 from deepdream.schedule import has_keyframes, keyframes, parse_texts, values_of
 from deepdream.settings import NO_FILE
-from deepdream.show.progress import Screen, one_line
+from deepdream.show.progress import Screen, one_line, write_log
 from deepdream.video.formats import CONTAINERS
 
 if TYPE_CHECKING:
@@ -48,26 +48,29 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         arguments = parse(words)
         _run(arguments, Screen(arguments.run.verbose))
+        with suppress(BrokenPipeError):  # a reader that wanted no more, such as ``head``, is no error
+            sys.stdout.flush()
     except (DreamError, OSError, MemoryError) as error:
-        print(f"dreamer.py: {one_line(_reason(error))}", file=sys.stderr)
+        write_log(f"dreamer.py: {one_line(_reason(error))}")
         if os.environ.get("DEEPDREAM_DEBUG"):
             raise
         return getattr(error, "exit_status", DreamError.exit_status)
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
-        print(f"dreamer.py: interrupted; {_how_to_go_on(words)}", file=sys.stderr)
+        write_log(f"dreamer.py: interrupted; {_how_to_go_on(words)}")
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     finally:
-        _flush_output()
+        _drop_output()
     return 0
 
 
-def _flush_output() -> None:
-    """Write out what was printed. A reader that wanted no more, such as ``head``, is no error."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush when Python ends
+def _drop_output() -> None:
+    """Forget what could not be printed: Python would fail for it when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _reason(error: Exception) -> str:

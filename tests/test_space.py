@@ -9,14 +9,16 @@ import ffmpeg
 import numpy as np
 import pytest
 from clips import cut_clip, make_clip, real_clip, run_ffmpeg
-from helpers import moving_ramps, render, save_frames
+from helpers import ROOT, moving_ramps, render, run_python, save_frames
 
 import dreamer
 from deepdream.errors import DreamError
 from deepdream.files import atomic, space
 from deepdream.files.frames import open_frames, read_frame
-from deepdream.options import FlowOptions
+from deepdream.options import FlowOptions, VideoOptions
+from deepdream.video import encode as encoding
 from deepdream.video import extract as extracting
+from deepdream.video.create import create
 from deepdream.video.extract import extract
 
 Usage = namedtuple("Usage", "total used free")
@@ -44,11 +46,14 @@ def test_the_disk_of_a_directory_to_come_is_asked(tmp_path, free):
     assert space.space_warning(tmp_path / "a" / "b", 2_000_000_000, "less") == []
     (line,) = space.space_warning(tmp_path / "a" / "b", 2_500_000_000, "less")
     assert line == f"the frames will take about 2.5 GB, and 2.0 GB are free in {tmp_path}; make room, or take less"
+    free(99_000_000)
+    (line,) = space.space_warning(tmp_path, 100_000_000, "less")
+    assert "about 0.1 GB, and 99.0 MB are free" in line
 
 
 def said(capsys, command):
     assert dreamer.main(command) == 0
-    return [line for line in capsys.readouterr().err.splitlines() if "GB are free" in line]
+    return [line for line in capsys.readouterr().err.splitlines() if " are free in " in line]
 
 
 def test_extract_dream_and_all_in_one_say_it_once_and_go_on(tmp_path, monkeypatch, capsys, free, small_folder):
@@ -100,13 +105,59 @@ def test_ffmpeg_on_a_full_disk_reads_like_that_too(tmp_path, monkeypatch):
     with pytest.raises(DreamError, match=f"cannot write {tmp_path / 'frames'}: No space left on device; when it can"):
         extract(source, tmp_path / "frames")
     assert not list((tmp_path / "frames").glob("image*"))
+    monkeypatch.undo()
+    extract(source, tmp_path / "frames")
+    full = ffmpeg.input("pipe:", format="rawvideo", pixel_format="rgb24", video_size="64x48")
+    monkeypatch.setattr(encoding, "graph", lambda *_: full.output("file:/dev/full", format="rawvideo"))
+    with pytest.raises(DreamError, match=f"cannot write {tmp_path / 'made.mkv'}: No space left on device; when it"):
+        create(tmp_path / "frames", tmp_path / "made.mkv", VideoOptions())
+    assert not list(tmp_path.glob("*made*"))
 
 
-@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS])
-def test_ffmpeg_says_it_in_the_systems_words(tmp_path, number):
-    with pytest.raises(DreamError, match=os.strerror(number)):
-        atomic.check_written(tmp_path, f"image-000007.png: {os.strerror(number)}; Could not write frame")
-    atomic.check_written(tmp_path, "something else")
+@pytest.mark.parametrize(
+    "said, number",
+    [
+        ("Disk quota exceeded", errno.EDQUOT),
+        ("Disc quota exceeded", errno.EDQUOT),  # macOS
+        ("Quota exceeded", errno.EDQUOT),  # musl
+        ("Read-only file system", errno.EROFS),
+        ("No space left on device", errno.ENOSPC),
+    ],
+)
+def test_ffmpeg_says_it_in_the_systems_words(said, number):
+    with pytest.raises(OSError) as caught:
+        atomic.check_written(f"image-000007.png: {said}; Could not write frame")
+    assert caught.value.errno == number and caught.value.strerror == os.strerror(number)
+    atomic.check_written("something else")
+
+
+def test_frames_on_a_disk_that_cannot_be_written_make_a_video_elsewhere(tmp_path, monkeypatch):
+    frames = save_frames(moving_ramps(3, (48, 64)), tmp_path / "frames")
+    (frames / atomic.LOCK_NAME).touch()
+
+    def refuse(path):
+        raise DreamError("Read-only file system")
+
+    monkeypatch.setattr(atomic, "lock_directory", refuse)
+    with pytest.raises(DreamError, match="Read-only"):
+        create(frames, tmp_path / "made.mkv", VideoOptions())
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert create(frames, tmp_path / "made.mkv", VideoOptions()).frame_count == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="NOT TESTED: no /dev/full")
+def test_a_log_that_takes_no_more_stops_nothing_but_lost_output_is_an_error(tmp_path, environment, small_folder):
+    save_frames(moving_ramps(2, (48, 64)), tmp_path / "Input")
+
+    def run(*arguments, **streams):
+        return run_python(ROOT / "dreamer.py", "-t", small_folder, *arguments, cwd=tmp_path, env=environment, **streams)
+
+    with open("/dev/full", "w") as full:
+        assert run("-i", "Input", "-o", "Output", *QUICK, stderr=full).returncode == 0
+        assert run("-i", "Input", "-o", "Output", "-s", "x", stderr=full).returncode == 2
+        listed = run("--list-layers", stdout=full)
+    assert len(list(tmp_path.glob("Output/frame_*"))) == 2
+    assert listed.returncode == 1 and listed.stderr == f"dreamer.py: [Errno {errno.ENOSPC}] No space left on device\n"
 
 
 def test_jpg_from_start_to_end_looks_the_same(tmp_path, default_network):

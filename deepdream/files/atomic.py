@@ -18,10 +18,10 @@ from deepdream.errors import DreamError, UsageError
 PART_SUFFIX = ".part"
 LOCK_NAME = ".lock"
 DELETE_ATTEMPTS = 20
-# The disk is full, or the quota is used up, or the disk has become read-only; and how C libraries call it.
+# The disk is full, or the quota is used up, or the disk has become read-only; and what all C libraries call it.
 FULL_DISK = {
     errno.ENOSPC: "No space left on device",
-    errno.EDQUOT: "Disk quota exceeded",
+    errno.EDQUOT: "uota exceeded",
     errno.EROFS: "Read-only file system",
 }
 GO_ON = "; when it can be written again, the same command goes on"
@@ -41,11 +41,11 @@ def _reported(failure: str) -> Iterator[None]:
         raise DreamError(f"{failure}: {error.strerror or error}{hint}") from error
 
 
-def check_written(path: Path, log: str) -> None:
-    """Raise the `DreamError` of `write_errors` if another program's log says that the disk is full."""
-    for reason in FULL_DISK.values():
+def check_written(log: str) -> None:
+    """Raise the `OSError` of another program, if its log says that it could not write."""
+    for number, reason in FULL_DISK.items():
         if reason in log:
-            raise DreamError(f"cannot write {path}: {reason}{GO_ON}")
+            raise OSError(number, os.strerror(number))
 
 
 def part_path(path: str | Path) -> Path:

@@ -25,6 +25,10 @@ def space_warning(directory: str | Path, needed: int, remedy: str) -> list[str]:
     if needed <= free:
         return []
     return [
-        f"the frames will take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {place}; "
+        f"the frames will take about {_show(needed)}, and {_show(free)} are free in {place}; "
         f"make room, or take {remedy}"
     ]
+
+
+def _show(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -40,6 +40,12 @@ class Progress(Protocol):
         """Words to show beside it."""
 
 
+def write_log(line: str) -> None:
+    """Print a line to standard error. A log that takes no more (a full disk, a closed pipe) does not stop the work."""
+    with suppress(OSError):
+        print(line, file=sys.stderr)
+
+
 class Screen:
     """What the user sees while it runs, by the level of -v."""
 
@@ -51,7 +57,7 @@ class Screen:
         """Lines for the user, above the bar."""
         for line in map(one_line, lines if self.level >= 1 else ()):
             if self._bar is None:
-                print(line, file=sys.stderr)
+                write_log(line)
             else:
                 self._bar.write(line, file=sys.stderr)
 

@@ -6,6 +6,7 @@ own video, and never overwrites another file unasked.
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -76,9 +77,10 @@ def create(
         if note or NOTE_KEY not in metadata:
             return replace(created, messages=(*messages, f"{video} is already made of these frames"))
     atomic.make_directory(video.parent)
-    # Frames that are still being made are no video yet.
-    lock = atomic.lock_directory(directory) if (frames.path / atomic.LOCK_NAME).exists() else nullcontext()
-    with lock, atomic.whole_directory(atomic.part_path(video)) as part:
+    # Frames that are still being made are no video yet. Where they cannot be written, nobody makes them.
+    is_locked = os.access(frames.path / atomic.LOCK_NAME, os.W_OK)
+    lock = atomic.lock_directory(directory) if is_locked else nullcontext()
+    with lock, atomic.write_errors(video), atomic.whole_directory(atomic.part_path(video)) as part:
         feed = partial(_pictures_to_feed, frames.paths, plan.size)
         made = encode(plan, feed, part, comment, note, on_progress)
         atomic.sync(made)

@@ -43,7 +43,7 @@ def encode(
     note: str | None,
     on_progress: Progress | None = None,
 ) -> Path:
-    """Encode the video in ``directory``; its path. Raises `DreamError` where ffmpeg fails.
+    """Encode the video in ``directory``; its path. Raises `DreamError` where ffmpeg fails, `OSError` on a full disk.
 
     ``pictures(on_progress)`` gives each frame's bytes, RGB, row by row, and tells ``on_progress(done, total)``.
     ``comment`` and ``note``: text for the video's metadata.

@@ -13,7 +13,7 @@ from pathlib import Path
 import ffmpeg
 
 from deepdream.errors import DreamError, UsageError, some_of
-from deepdream.files.atomic import lock_directory, make_directory, replace, sync, whole_directory
+from deepdream.files.atomic import lock_directory, make_directory, replace, sync, whole_directory, write_errors
 from deepdream.files.clip import CLIP_NAME, Clip, read_clip, write_clip
 from deepdream.files.frames import PREVIEW_NAME
 from deepdream.options import IMAGE_TYPES
@@ -201,7 +201,7 @@ def _make_frames(part: Part, work: Path, image_type: str, on_progress: Progress 
         if on_progress:
             on_progress(done, max(done, part.frame_count))
 
-    with whole_directory(work):
+    with write_errors(work.parent), whole_directory(work):
         complaints = run_ffmpeg(_extract_graph(part, image_type, binary), work, binary, on_frame=on_frame)
         paths = _our_frames(work)
         if _can_seek(part) and len(paths) != part.frame_count:  # the file's index is wrong: read it from the start

@@ -66,10 +66,10 @@ def run_ffmpeg(
 ) -> str:
     """Run ffmpeg (``binary``, or `ffmpeg_binary`) on ``graph`` in ``directory``.
 
-    Gives what it complained of although it succeeded, often "". The directory is one to work in: its parent is named
-    where the disk is full.
+    Gives what it complained of although it succeeded, often "".
     ``pictures``: bytes for its standard input. ``on_frame(done)`` is told how many frames are written.
-    Raises `DreamError` with the end of ffmpeg's log where it fails. The process never outlives this call.
+    Raises `OSError` where the disk is full, and `DreamError` with the end of ffmpeg's log where it fails. The process
+    never outlives this call.
     """
     arguments = ["-hide_banner", "-loglevel", "error", "-nostats", "-progress", "pipe:1"]
     arguments += ["-nostdin"] if pictures is None else []
@@ -97,7 +97,7 @@ def run_ffmpeg(
                     pipe.close()
         log.seek(0)
         complaints = _last_lines(log.read().decode(errors="replace"))
-    check_written(directory.parent, complaints)
+    check_written(complaints)
     if status != 0 or not is_fed:
         raise DreamError(f"ffmpeg failed: {complaints or f'exit status {status}'}")
     return complaints
