@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from deepdream.arguments import parse
 from deepdream.errors import DreamError, UsageError, is_out_of_memory
+from deepdream.geometry import check_panorama
 from deepdream.options import (
     GROUPS,
     IMAGE_TYPES,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 TERMINATED = 143
+REPLACED_BY_VIEWS = ("--divide", "--maxWidth", "--maxHeight", "--jitter")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -136,6 +138,9 @@ def _tell_unused(arguments: Arguments, mode: str, screen: Screen) -> None:
     unused = [name for name in arguments.given if name in elsewhere]
     if unused:
         screen.tell(f"{', '.join(unused)}: these change nothing in this mode")
+    replaced = [name for name in arguments.given if name in REPLACED_BY_VIEWS and name not in elsewhere]
+    if arguments.render.dream.panorama and replaced:
+        screen.tell(f"{', '.join(replaced)}: these change nothing, for a panorama is seen in six turned views")
 
 
 def run_extract(
@@ -262,6 +267,8 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     run = arguments.run
     check_create(video, arguments.video, run.overwrite, source)
     image_type, part = run.image_type or "png", open_part(source, arguments.part)
+    if arguments.render.dream.panorama:
+        check_panorama((part.info.width, part.info.height), source)
     count = check_extract(part, work / "Input", image_type, run.overwrite)
     for guide in filter(None, values_of(_find_guide(arguments.render.guide, work / "Input"))):
         read_frame(guide)

@@ -16,7 +16,7 @@ from deepdream.errors import UsageError
 from deepdream.files.frames import open_frames
 from deepdream.files.masks import find_masks, read_mask
 from deepdream.files.note import dream_note
-from deepdream.geometry import at_width, octave_sizes
+from deepdream.geometry import at_width, check_panorama, seen_sizes
 from deepdream.interface import Network
 from deepdream.options import ENGINES, PRECISIONS, NetworkOptions, RenderOptions
 from deepdream.picture.ascent import StepReport
@@ -63,10 +63,12 @@ def dream(
     layers = networks.resolve_layers(network, options.dream.layers, on_message=on_message)
     first = options_at(with_layers(options, layers), 0)
     dream, layer = first.dream, first.layer
+    if dream.panorama:
+        check_panorama((picture.shape[1], picture.shape[0]), "the picture")
     width, height = at_width((picture.shape[1], picture.shape[0]), dream.dream_width)
     if width > picture.shape[1]:
         raise UsageError(f"--dreamwidth {width}: wider than the picture, which has {picture.shape[1]} pixels")
-    sizes = octave_sizes(height, width, dream.octaves, dream.octave_scale)
+    sizes = seen_sizes(height, width, dream)
     for name in target_layers([layer], network.layers):
         network.check_size(name, sizes[-1])
     mask = read_mask(find_masks(options.mask, 1)[0], picture.shape[1::-1]) if options.mask else None

@@ -5,9 +5,15 @@ notebook (Mordvintsev, Olah and Tyka 2015). Sizes are (h, w) in pixels, but for
 `at_width`.
 """
 
+import math
 from dataclasses import dataclass
 
-from deepdream.options import DivideMode, DivideOptions
+from deepdream.errors import UsageError
+from deepdream.options import DivideMode, DivideOptions, DreamOptions
+
+VIEW_ANGLE = 92  # degrees that a view of a panorama spans, of which the middle 90 are used
+MIN_VIEW_SIDE = 32  # pixels: the part beyond 90 degrees is then half a pixel, without which nothing is between two
+VIEW_REACH = math.tan(math.radians(VIEW_ANGLE / 2))  # from the middle of a view to its border, at distance 1
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,30 @@ def octave_sizes(height: int, width: int, octaves: int, scale: float) -> list[tu
     return sizes
 
 
+def seen_sizes(height: int, width: int, options: DreamOptions) -> list[tuple[int, int]]:
+    """The (h, w) of what the network sees of each octave, undivided: the octave, or a view of a panorama."""
+    sizes = octave_sizes(height, width, options.octaves, options.octave_scale)
+    return [(view_side(w), view_side(w)) for _, w in sizes] if options.panorama else sizes
+
+
 def at_width(size: tuple[int, int], width: int) -> tuple[int, int]:
     """A size (w, h) scaled to ``width``; 0 leaves it as it is."""
     return (width, max(1, round(size[1] * width / size[0]))) if width else size
+
+
+def check_panorama(size: tuple[int, int], where: object) -> None:
+    """Raise `UsageError` where frames of a size (w, h), found at ``where``, are no whole panorama."""
+    width, height = size
+    if width != 2 * height:
+        raise UsageError(
+            f"{where}: --panorama takes equirectangular frames, twice as wide as high, and these are {width}x{height}; "
+            "leave it out, or convert them (ffmpeg's filter v360)"
+        )
+
+
+def view_side(width: int) -> int:
+    """The side of a view of a panorama of ``width``: in its middle it is as dense as the panorama's equator."""
+    return max(MIN_VIEW_SIDE, math.ceil(width / math.pi * VIEW_REACH))
 
 
 def _smallest_grid(height: int, width: int, options: DivideOptions) -> tuple[int, int]:

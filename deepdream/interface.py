@@ -32,7 +32,10 @@ class Network(Protocol):
         ...
 
     def gradient_of_sum(self, picture: torch.Tensor, objectives: Mapping[str, Objective]) -> torch.Tensor:
-        """The derivative of the sum of objectives at several layers, by layer, in one forward and backward pass."""
+        """The derivative of the sum of objectives at several layers, by layer, in one forward and backward pass.
+
+        ``picture`` may be a batch (n, 3, h, w): each is differentiated as if it were alone.
+        """
         ...
 
     def activations(self, picture: torch.Tensor, layer: str) -> torch.Tensor:

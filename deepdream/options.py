@@ -214,6 +214,10 @@ class DreamOptions:
         0, "--dreamwidth", metavar="WIDTH", low=0, high=32_768, historic=0,
         help="dream at this width and lay what the dream adds onto the full frame; 0 is the frame's own",
     )  # fmt: skip
+    panorama: bool = setting(
+        False, "--panorama", action="store_true", default_text=None, historic=False,
+        help="dream 360-degree frames (equirectangular, 2:1) on the sphere: no border, no stretched poles",
+    )  # fmt: skip
     seed: int = setting(0, "--seed", metavar="N", low=0, help="seed of the jitter")
     smooth: float | None = setting(
         None, "--smooth", metavar="A", low=0, high=2, type=float, historic=0, keyframes="0:0, 48:1",
@@ -231,6 +235,8 @@ class DreamOptions:
         for layers in values_of(self.layers):
             if not (layers and all(layers)):
                 raise UsageError(f"--layers {' '.join(layers)}: expected layer names")
+        if self.panorama and set(values_of(self.zoom)) != {1}:
+            raise UsageError(f"--zoom {self.zoom}: a --panorama has no centre to enlarge about; leave it out")
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,7 @@ class FlowOptions:
     ``threshold``: motion threshold on the flow's magnitude scaled to 0..255 over the frame.
     ``blend_flow`` and ``blend_static``: shares (0..1) inherited where it moves and where it is still. None for
     the latter means the mode's own, one of `BLEND_STATIC`, which takes its place. ``iterations``: steps an octave of a
-    frame that inherits under STABLE.
+    frame that inherits under STABLE. ``panorama``: that of `DreamOptions`, once both are in `RenderOptions`.
     """
 
     mode: FlowMode = setting(
@@ -269,6 +275,7 @@ class FlowOptions:
         "--iterations",
         default_text=f"a quarter of --iterations, at least {MIN_FLOW_ITERATIONS}",
     )  # fmt: skip
+    panorama: bool = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -298,7 +305,7 @@ class RenderOptions:
 
     ``guide``: the path of a guide image, or None. ``mask``: that of a picture, a directory of them or a video, or None.
     ``image_type``: ``"jpg"``, ``"png"`` or None for that of the frames. What depends on the flow mode and was not given
-    takes its default here.
+    takes its default here. A panorama is not divided.
     """
 
     dream: DreamOptions = DreamOptions()
@@ -316,7 +323,10 @@ class RenderOptions:
     image_type: str | None = None
 
     def __post_init__(self) -> None:
-        dream, flow = self.dream, self.flow
+        dream, flow = self.dream, replace(self.flow, panorama=self.dream.panorama)
+        object.__setattr__(self, "flow", flow)
+        if dream.panorama:
+            object.__setattr__(self, "divide", DivideOptions())
         if dream.smooth is None:
             object.__setattr__(self, "dream", replace(dream, smooth=SMOOTH[flow.mode]))  # the class is frozen
         if flow.mode != FlowMode.STABLE:

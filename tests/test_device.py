@@ -43,11 +43,11 @@ def load(folder, device="cpu"):
     return TorchNetwork(model, MEAN, loop=(), device=device)
 
 
-def ascend(network, layer, objective=objectives.l2, division=DivideOptions(), size=SIZE):
+def ascend(network, layer, objective=objectives.l2, division=DivideOptions(), size=SIZE, **dream):
     """All steps of an octave of random pixels, none of which leaves the device; their strengths."""
     x = torch.empty(3, *size, device=META)
     steps = ascent.ascend(
-        x, network, layer, objective, DreamOptions(iterations=2), np.random.default_rng(0), division
+        x, network, layer, objective, DreamOptions(iterations=2, **dream), np.random.default_rng(0), division
     )  # fmt: skip
     next(steps)  # the first step of all also brings the weights
     with OnDevice():
@@ -102,6 +102,19 @@ def a_net_for_each_path():
 def test_each_layer_type_stays_on_the_device(tmp_path, name):
     network = load(nets.save(tmp_path, small_net(SMALL_NETS[name])), META)
     assert len(ascend(network, network.layers[-1], size=(11, 13))) == 1
+
+
+@pytest.mark.parametrize("name", a_net_for_each_path())
+def test_each_layer_type_keeps_the_pictures_of_a_batch_apart(tmp_path, name):
+    network = load(nets.save(tmp_path, small_net(SMALL_NETS[name])))
+    layer, batch = network.layers[-1], torch.stack([nets.picture((11, 13), seed) for seed in range(2)])
+    alone = [network.gradient(picture, layer, objectives.l2) for picture in batch]
+    torch.testing.assert_close(network.gradient(batch, layer, objectives.l2), torch.stack(alone))
+
+
+def test_a_panorama_stays_on_the_device(tmp_path):
+    network = load(nets.save(tmp_path, squeezenet11((99, 129))), META)
+    assert len(ascend(network, "fire4/concat", size=(64, 128), panorama=True, smooth=1.0)) == 1
 
 
 def test_a_guided_octave_stays_on_the_device(tmp_path):

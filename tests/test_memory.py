@@ -271,6 +271,16 @@ def test_the_largest_part_of_all_octaves_counts(default_network, free, mode, sid
     assert part in line and advised(line) < side
 
 
+def test_a_panorama_is_told_of_its_views_and_a_smaller_dream(default_network, free):
+    free(1e9)
+    line = memory.warning(default_network, LAYERS, (4096, 2048), options(panorama=True))
+    assert "in views of 1351x1351 need" in line and line.endswith("are free: dream smaller (--dreamwidth)")
+    error = memory.explain(MemoryError("full"), default_network, LAYERS, (4096, 2048), options(panorama=True))
+    assert error.endswith("; dream smaller (--dreamwidth)") and "-d" not in error.replace("--dreamwidth", "")
+    smaller = options(panorama=True, dream_width=1024)
+    assert memory.warning(default_network, LAYERS, (4096, 2048), smaller) is None
+
+
 @pytest.mark.parametrize("count", [1.0e9, 1e6])
 def test_where_no_tile_fits_a_smaller_dream_is_advised(default_network, free, count):
     free(count)

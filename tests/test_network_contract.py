@@ -127,6 +127,20 @@ class TestContract:
         expected = float((gradient.double() * step.double()).sum())
         assert abs(change - expected) < 1e-2 * float(gradient.double().norm() * step.double().norm())
 
+    @pytest.mark.parametrize("layers", [("smooth",), ("conv1", "norm1"), ("classes", "pool1")])
+    def test_a_batch_is_differentiated_picture_by_picture(self, network, layers):
+        """Also where a layer, such as a fully connected one, takes one picture at a time."""
+        batch, goals = (
+            torch.stack([nets.picture(SIZE, seed) for seed in range(3)]),
+            dict.fromkeys(layers, objectives.l2),
+        )
+        together = network.gradient_of_sum(batch, goals)
+        assert together.shape == batch.shape
+        for found, picture in zip(together, batch):
+            assert parity.error(found, network.gradient_of_sum(picture, goals)) < 1e-6
+        if len(layers) == 1:
+            assert torch.equal(network.gradient(batch, layers[0], objectives.l2), together)
+
     def test_nothing_is_left_of_the_last_call(self, network):
         picture, other = nets.picture(SIZE), nets.picture((51, 33), 7)
         first = network.gradient(picture, "left", objectives.l2)

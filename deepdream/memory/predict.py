@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from deepdream.errors import OutOfMemory, first_line
-from deepdream.geometry import at_width, divide, divide_gradient, octave_sizes
+from deepdream.geometry import at_width, divide, divide_gradient, seen_sizes
 from deepdream.memory.available import available
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS
 from deepdream.options import DivideMode, FlowMode, RenderOptions
@@ -27,6 +27,7 @@ FULL_FRAME_COPIES = 4  # the same of the full frame, where the dream has a width
 SET_ASIDE = 50_000_000  # bytes that threads and libraries take with the first step
 ADVISED_SHARE = 0.8  # of the free memory: what the tiles that are advised fill
 TILE_STEP = 100  # pixels: tiles are advised in multiples of it
+SMALLER = "dream smaller (--dreamwidth)"
 MIN_TILE = 200  # pixels: smaller tiles are all border
 
 
@@ -59,7 +60,8 @@ def warning(network: SizedNetwork, layers: Sequence[str], size: tuple[int, int],
     needed, free = _needed(network, layer, size, part, options), available(network.device)
     if needed is None or free is None or needed <= free:
         return None
-    tiles = "" if part == at_width(size, options.dream.dream_width)[::-1] else f" in tiles of {part[1]}x{part[0]}"
+    kind = "views" if options.dream.panorama else "tiles"
+    tiles = "" if part == at_width(size, options.dream.dream_width)[::-1] else f" in {kind} of {part[1]}x{part[0]}"
     return (
         f"frames of {size[0]}x{size[1]}{tiles} need about {_gigabytes(needed)} at {layer}, and {_gigabytes(free)} "
         f"are free: {_tiling_hint(network, layer, size, part, options, ADVISED_SHARE * free)}"
@@ -79,7 +81,7 @@ def explain(
     needed, free = _needed(network, layer, size, part, options), available(network.device)
     # Whatever is free now, it has failed: the tiles that are advised ask for half of it at the most.
     if needed is None:
-        hint = _tiles(network, layer, math.prod(part) / 2)
+        hint = SMALLER if options.dream.panorama else _tiles(network, layer, math.prod(part) / 2)
     else:
         budget = min(needed / 2, math.inf if free is None else ADVISED_SHARE * free)
         hint = _tiling_hint(network, layer, size, part, options, budget)
@@ -94,7 +96,7 @@ def _deepest(network: SizedNetwork, layers: Sequence[str]) -> str:
 def _largest_part(size: tuple[int, int], options: RenderOptions) -> tuple[int, int]:
     """(h, w) of the largest picture whose gradient is taken at once, of frames of ``size`` (w, h)."""
     width, height = at_width(size, options.dream.dream_width)
-    octaves = octave_sizes(height, width, options.dream.octaves, options.dream.octave_scale)
+    octaves = seen_sizes(height, width, options.dream)
     tiles = [tile.size for octave in octaves for tile in divide(*octave, options.divide)]
     parts = [part.size for tile in tiles for part in divide_gradient(*tile, options.divide)]
     return max(parts, key=math.prod)
@@ -132,6 +134,8 @@ def _tiling_hint(
     budget: float,
 ) -> str:
     """The options with which a dream of frames of ``size`` needs at most ``budget`` bytes."""
+    if options.dream.panorama:
+        return SMALLER
     fixed = _fixed_bytes(size, options)
     gradient = network.memory(layer, part)
     assert gradient is not None, "an engine that tells nothing has no budget to keep"
@@ -144,7 +148,7 @@ def _tiles(network: SizedNetwork, layer: str, pixels: float) -> str:
     side = math.isqrt(max(0, int(pixels))) // TILE_STEP * TILE_STEP
     least = network.least_size(layer)
     if least is None or side < max(MIN_TILE, 2 * least):
-        return "no tiles would be small enough; dream smaller (--dreamwidth)"
+        return f"no tiles would be small enough; {SMALLER}"
     return f"take -d {DivideMode.SEAMLESS:d} -mw {side} -mh {side}"
 
 

@@ -14,6 +14,7 @@ from deepdream.errors import DreamError
 FINE_FLOW_SIDE = 480  # pixels: larger frames are shrunk to this for the fine flow …
 QUICK_FLOW_SIDE = 320
 FINE_FLOW_MIN_SCALE = 0.25  # … but not by more than this
+SAMPLE_REACH = 2  # pixels that a cubic takes on either side
 FINE_FLOW_MIN_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
 
 
@@ -45,22 +46,30 @@ def estimate_flow(previous: np.ndarray, current: np.ndarray) -> np.ndarray:
     )
 
 
-def warp(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def warp(picture: np.ndarray, flow: np.ndarray, panorama: bool = False) -> np.ndarray:
     """``picture`` (h, w, c) shifted along ``flow``: each pixel shows what lies one flow vector before it. float32."""
-    return sample(picture, -flow)
+    return sample(picture, -flow, panorama=panorama)
 
 
-def sample(picture: np.ndarray, offsets: np.ndarray, cubic: bool = False) -> np.ndarray:
+def sample(picture: np.ndarray, offsets: np.ndarray, cubic: bool = False, panorama: bool = False) -> np.ndarray:
     """What ``picture`` (h, w, c) shows ``offsets`` (h, w, 2) right and down of each pixel: float32 (h, w, c).
 
-    Outside the picture its edge is repeated. Interpolation is linear, or ``cubic``, which blurs less and may
-    overshoot.
+    Outside the picture its edge is repeated; left and right of a ``panorama`` it goes on at the other border.
+    Interpolation is linear, or ``cubic``, which blurs less and may overshoot.
     """
     cv2 = opencv()
     rows, columns = np.indices(offsets.shape[:2], dtype=np.float32)
     interpolation = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
-    where = columns + offsets[..., 0], rows + offsets[..., 1]
-    return cv2.remap(picture.astype(np.float32), *where, interpolation=interpolation, borderMode=cv2.BORDER_REPLICATE)
+    picture, across = picture.astype(np.float32), columns + offsets[..., 0]
+    if panorama:
+        picture, across = wrap_around(picture, SAMPLE_REACH), across % picture.shape[1] + SAMPLE_REACH
+    where = across, rows + offsets[..., 1]
+    return cv2.remap(picture, *where, interpolation=interpolation, borderMode=cv2.BORDER_REPLICATE)
+
+
+def wrap_around(picture: np.ndarray, margin: int) -> np.ndarray:
+    """A panorama (h, w, c) with ``margin`` columns from beyond each of its borders, which meet."""
+    return np.pad(picture, ((0, 0), (margin, margin), (0, 0)), "wrap")
 
 
 def estimate_fine_flow(frame: np.ndarray, other: np.ndarray, quick: bool = False) -> np.ndarray:

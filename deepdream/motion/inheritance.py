@@ -14,12 +14,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deepdream.motion.cuts import is_cut
-from deepdream.motion.flow import agreement, estimate_fine_flow, estimate_flow, opencv, sample, warp
+from deepdream.motion.flow import (
+    agreement,
+    estimate_fine_flow,
+    estimate_flow,
+    opencv,
+    sample,
+    warp,
+    wrap_around,
+)
 from deepdream.options import FlowMode, FlowOptions
 
 MIN_MOTION = 0.1  # pixels: a frame in which every pixel moves less is still
 EASE = 0.7  # how far a finished frame is drawn to the warped dream, as a share of its weight
 MAX_STRENGTH = 1.6  # mean change of a stabilised frame, in units of that of the first frame of its shot
+WRAPPED = 1 / 16  # of a panorama's width: what its flow sees beyond each border
+TRUSTED_PARALLEL = 2  # parallels of at least half the equator, up to 60 degrees, are trusted as the equator is
 MIN_FADE = 0.95  # a frame that is stronger keeps at least this share of its strength: the dream fades, it does not pump
 
 
@@ -79,6 +89,8 @@ def inherits(options: FlowOptions) -> bool:
 
 def estimate_motion(previous: np.ndarray, current: np.ndarray, options: FlowOptions) -> Motion:
     """The `Motion` between two source frames."""
+    if options.panorama:
+        return _around(previous, current, options)
     if options.mode == FlowMode.OFF:
         return Motion()
     if options.mode == FlowMode.BLEND:
@@ -87,6 +99,27 @@ def estimate_motion(previous: np.ndarray, current: np.ndarray, options: FlowOpti
         return Motion(is_cut=True)
     back, forward = estimate_fine_flow(current, previous), estimate_fine_flow(previous, current, quick=True)
     return Motion(back, agreement(back, forward))
+
+
+def _around(previous: np.ndarray, current: np.ndarray, options: FlowOptions) -> Motion:
+    """The `Motion` of a panorama, which moves across its borders too. Towards its poles, where a little step goes a
+    long way round, it is trusted less."""
+    height, width = current.shape[:2]
+    margin = round(width * WRAPPED)
+    before, after = (wrap_around(frame, margin) for frame in (previous, current))
+    motion = estimate_motion(before, after, replace(options, panorama=False))
+    inside = slice(margin, margin + width)
+    share = np.minimum(TRUSTED_PARALLEL * parallels(height), 1)[:, None]
+    return replace(
+        motion,
+        flow=None if motion.flow is None else motion.flow[:, inside],
+        trust=None if motion.trust is None else share * motion.trust[:, inside],
+    )
+
+
+def parallels(height: int) -> np.ndarray:
+    """How long the circle of latitude of each row of a panorama is, relative to the equator: float32 (h,)."""
+    return np.cos(((np.arange(height) + 0.5) / height - 0.5) * np.pi).astype(np.float32)
 
 
 def inherit(
@@ -111,24 +144,31 @@ def _blend(
     if motion.flow is None:
         return still
     hallucination = zoom_in(dream.astype(np.float32) - previous, zoom)
-    moved = np.clip(start + options.blend_flow * warp(hallucination, motion.flow), 0, 255)
-    return np.where(motion_mask(motion.flow, options.threshold)[..., None], moved, still)
+    moved = np.clip(start + options.blend_flow * warp(hallucination, motion.flow, options.panorama), 0, 255)
+    moves = motion_mask(motion.flow, options.threshold, options.panorama)
+    return np.where(moves[..., None], moved, still)
 
 
 def _inherit_stable(
     previous: np.ndarray, current: np.ndarray, dream: np.ndarray, motion: Motion, options: FlowOptions, zoom: float
 ) -> Inheritance:
     assert motion.flow is not None and motion.trust is not None
-    hallucination = sample(dream.astype(np.float32) - previous, _zoom_offsets(motion.flow, zoom), cubic=True)
+    offsets = _zoom_offsets(motion.flow, zoom)
+    hallucination = sample(dream.astype(np.float32) - previous, offsets, cubic=True, panorama=options.panorama)
     warped = np.clip(current + hallucination, 0, 255)
-    blend = np.where(motion_mask(motion.flow, options.threshold), options.blend_flow, options.blend_static)
+    moves = motion_mask(motion.flow, options.threshold, options.panorama)
+    blend = np.where(moves, options.blend_flow, options.blend_static)
     weight = (blend * motion.trust).astype(np.float32)[..., None]
     return Inheritance(current + weight * (warped - current), current, warped, weight)
 
 
-def motion_mask(flow: np.ndarray, threshold: float) -> np.ndarray:
-    """Where it moves, bool (h, w): |flow| exceeds ``threshold`` when scaled so that the fastest pixel has 255."""
-    speed = np.hypot(flow[..., 0], flow[..., 1])
+def motion_mask(flow: np.ndarray, threshold: float, panorama: bool = False) -> np.ndarray:
+    """Where it moves, bool (h, w): |flow| exceeds ``threshold`` when scaled so that the fastest pixel has 255.
+
+    Of a ``panorama`` flow is measured on the sphere.
+    """
+    across = flow[..., 0] * parallels(len(flow))[:, None] if panorama else flow[..., 0]
+    speed = np.hypot(across, flow[..., 1])
     fastest = speed.max()
     if fastest < MIN_MOTION:
         return np.zeros(speed.shape, bool)

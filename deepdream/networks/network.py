@@ -85,7 +85,8 @@ class Network(ABC):
     def gradient_of_sum(self, picture: Tensor, objectives: Mapping[str, Objective]) -> Tensor:
         """The derivative of the sum of objectives at several layers, by layer; see `gradient`.
 
-        The layers that they need are run once, forward and backward.
+        The layers that they need are run once, forward and backward. ``picture`` may be a batch (n, 3, h, w): each is
+        differentiated as if it were alone.
         """
 
     def memory(self, layer: str, size: Size) -> int | None:
@@ -278,8 +279,8 @@ class Network(ABC):
         return declared[1] if declared is not None and len(declared) == 4 else 3
 
     def _to_channels(self, picture: Tensor) -> Tensor:
-        """A picture (3, h, w) with as many channels as the net takes."""
-        return picture if self._channels == 3 else (picture * _luminance(picture)).sum(0, keepdim=True)
+        """A picture (3, h, w), or a batch of them, with as many channels as the net takes."""
+        return picture if self._channels == 3 else (picture * _luminance(picture)).sum(-3, keepdim=True)
 
     def _from_channels(self, gradient: Tensor) -> Tensor:
         """The derivative by a picture (3, h, w) from that by what `_to_channels` makes of it."""

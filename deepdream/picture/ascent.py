@@ -4,9 +4,11 @@ Pictures here are float32 tensors (3, h, w) on the network's device: BGR in 0..2
 `dream` takes and returns RGB arrays.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,15 @@ import torch
 
 from deepdream.errors import ModelError
 from deepdream.files.masks import resize_mask, weights
-from deepdream.geometry import Tile, divide, divide_gradient, octave_sizes
+from deepdream.geometry import divide, divide_gradient, octave_sizes
 from deepdream.interface import Network, Objective
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
 from deepdream.options import DivideOptions, DreamOptions
 from deepdream.picture.look import Look
 from deepdream.picture.objectives import WeightedSum
+from deepdream.picture.sphere import VIEWS, Sphere, area_weights, random_turn
+
+BATCH_PIXELS = 180_000  # small views go through the network together, up to so many pixels: each call costs time
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,11 @@ def dream(
     is_large = picture.shape[0] * picture.shape[1] >= TRIM_ABOVE_PIXELS
     if is_large:
         trim()
-    octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale)
+    octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale, options.panorama)
     detail = torch.zeros_like(octaves[-1])
     for number, base in enumerate(reversed(octaves), 1):
         size = (base.shape[1], base.shape[2])
-        x = base + resize(detail, size)
+        x = base + resize(detail, size, options.panorama)
         weight = None if mask is None else torch.from_numpy(weights(resize_mask(mask, size[::-1]))).to(x.device)[None]
         for tile in divide(*size, division):
             part = None if weight is None else weight[tile.index]
@@ -86,32 +91,39 @@ def pixel_steps(height: int, width: int, options: DreamOptions) -> int:
     return options.iterations * sum(h * w for h, w in sizes)
 
 
-def pyramid(picture: torch.Tensor, octaves: int, scale: float) -> list[torch.Tensor]:
+def pyramid(picture: torch.Tensor, octaves: int, scale: float, panorama: bool = False) -> list[torch.Tensor]:
     """A picture (3, h, w) and its octaves, each ``scale`` times smaller than the one before it."""
     pictures = [picture]
     for size in octave_sizes(picture.shape[1], picture.shape[2], octaves, scale)[1:]:
-        pictures.append(resize(pictures[-1], size))
+        pictures.append(resize(pictures[-1], size, panorama))
     return pictures
 
 
-def resize(picture: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize(picture: torch.Tensor, size: tuple[int, int], panorama: bool = False) -> torch.Tensor:
     """A picture (c, h, w) resized linearly to ``size`` (h, w), corners on corners: `scipy.ndimage.zoom` of order 1.
 
+    Of a ``panorama`` left and right border meet, and a pixel stands for the middle of its area.
     PyTorch's own bilinear resize counts positions in float32: up to 0.07 grey levels off at 4K.
     """
     for axis, target in zip((1, 2), size):
         if picture.shape[axis] != target:
-            picture = _resize_axis(picture, axis, target)
+            picture = _resize_axis(picture, axis, target, panorama)
     return picture
 
 
-def _resize_axis(picture: torch.Tensor, axis: int, target: int) -> torch.Tensor:
+def _resize_axis(picture: torch.Tensor, axis: int, target: int, panorama: bool) -> torch.Tensor:
     length = picture.shape[axis]
-    position = np.linspace(0, length - 1, target)
-    first = position.astype(np.int64).clip(max=max(length - 2, 0))
+    if panorama:
+        position = (np.arange(target) + 0.5) * length / target - 0.5
+        first = np.floor(position).astype(np.int64)
+        neighbours = first, first + 1
+        first_two = [one % length if axis == 2 else one.clip(0, length - 1) for one in neighbours]
+    else:
+        position = np.linspace(0, length - 1, target)
+        first = position.astype(np.int64).clip(max=max(length - 2, 0))
+        first_two = [first, (first + 1).clip(max=length - 1)]
     weight = torch.from_numpy((position - first).astype(np.float32)).to(picture.device)
-    before = torch.from_numpy(first).to(picture.device)
-    after = (before + 1).clamp_(max=length - 1)
+    before, after = (torch.from_numpy(one).to(picture.device) for one in first_two)
     if axis == 1:
         return picture.index_select(1, before).lerp_(picture.index_select(1, after), weight[:, None])
     # index_select takes columns one by one: several times slower.
@@ -133,29 +145,20 @@ def ascend(
 
     A step moves ``x`` by ``options.step_size`` in the mean and keeps it within 0..255 less the network's mean. Where
     there is a ``weight`` (1, h, w) in 0..1, it moves by so much of that.
-    Where the gradient is zero everywhere, ``x`` stays.
-
-    Where ``division`` cuts the gradient, the grid of tiles is shifted at every step, by up to a tile each way, so that
-    no border stays put. Where it does not, the steps are those of an undivided picture.
+    Where the gradient is zero everywhere, ``x`` stays. Of a panorama the mean is that over the sphere.
     """
-    height, width = x.shape[1:]
-    tiles = divide_gradient(height, width, division)
-    gradient_of: Callable[[torch.Tensor], torch.Tensor]
-    if isinstance(objective, WeightedSum):
-        gradient_of = _SumGradient(network, objective, tiles)
+    sphere = Sphere((x.shape[1], x.shape[2]), x.device) if options.panorama else None
+    size = sphere.view_size if sphere else (x.shape[1], x.shape[2])
+    look = Look(size, x.device, options.smooth or 0, options.colors)
+    ascent = network, layer, objective
+    if sphere:
+        areas: torch.Tensor | None = area_weights(x.shape[1], x.device)
+        gradients = _turned(x, sphere, look, ascent, rng)
     else:
-        gradient_of = partial(_tiled, tiles, partial(network.gradient, layer=layer, objective=objective))
-    look = Look((height, width), x.device, options.smooth or 0, options.colors)
-    rolled = torch.empty_like(x[None], memory_format=torch.channels_last)[0]  # the layout that networks take
-    for _ in range(options.iterations):
-        down, right = rng.integers(-options.jitter, options.jitter, 2, endpoint=True).tolist()
-        if len(tiles) > 1:
-            down, right = (shift + rng.integers(size).item() for shift, size in zip((down, right), tiles[-1].size))
-        pieces = _roll(height, width, down, right)
-        for here, there in pieces:
-            rolled[there] = x[here]
-        gradient = look.apply(gradient_of(rolled))
-        mean_gradient = mean_magnitude(gradient)
+        areas = None
+        gradients = _rolled(x, look, ascent, rng, options.jitter, division)
+    for gradient, pieces in islice(gradients, options.iterations):
+        mean_gradient = mean_magnitude(gradient, areas)
         rate = torch.where(mean_gradient > 0, options.step_size / mean_gradient, 0).float()
         for here, there in pieces:
             step = gradient[there] if weight is None else gradient[there] * weight[here]
@@ -164,19 +167,67 @@ def ascend(
         yield mean_gradient
 
 
-def mean_magnitude(gradient: torch.Tensor) -> torch.Tensor:
-    """The mean absolute value of a gradient (3, h, w), a float64 scalar, whose bits do not depend on threads.
+_Index = tuple[slice, slice, slice]
+_Gradient = tuple[torch.Tensor, list[tuple[_Index, _Index]]]  # and its pieces: where in the picture, where in it
+_Ascent = tuple[Network, str, Objective | WeightedSum]
+_Part = slice | _Index  # of a batch, or of a picture
 
+
+def _rolled(
+    x: torch.Tensor,
+    look: Look,
+    ascent: _Ascent,
+    rng: np.random.Generator,
+    jitter: int,
+    division: DivideOptions,
+) -> Iterator[_Gradient]:
+    """The gradients of a picture (3, h, w) as it changes, rolled at random before each.
+
+    Where ``division`` cuts the gradient, the grid of tiles is shifted at every step, by up to a tile each way, so that
+    no border stays put. Where it does not, the steps are those of an undivided picture.
+    """
+    height, width = x.shape[1:]
+    tiles = divide_gradient(height, width, division)
+    gradient_of = _gradient_function(ascent, [tile.index for tile in tiles])
+    rolled = torch.empty_like(x[None], memory_format=torch.channels_last)[0]  # the layout that networks take
+    while True:
+        down, right = rng.integers(-jitter, jitter, 2, endpoint=True).tolist()
+        if len(tiles) > 1:
+            down, right = (shift + rng.integers(size).item() for shift, size in zip((down, right), tiles[-1].size))
+        pieces = _roll(height, width, down, right)
+        for here, there in pieces:
+            rolled[there] = x[here]
+        yield look.apply(gradient_of(rolled)), pieces
+
+
+def _turned(
+    x: torch.Tensor, sphere: Sphere, look: Look, ascent: _Ascent, rng: np.random.Generator
+) -> Iterator[_Gradient]:
+    """The gradients of a panorama (3, h, w) as it changes, seen in six views that are turned at random before each."""
+    at_once = max(n for n in (1, 2, 3, 6) if n == 1 or n * math.prod(sphere.view_size) <= BATCH_PIXELS)
+    gradient_of = _gradient_function(ascent, [slice(k, k + at_once) for k in range(0, VIEWS, at_once)])
+    whole = slice(None), slice(None), slice(None)
+    while True:
+        turn = random_turn(rng)
+        gradients = gradient_of(sphere.views(x, turn))
+        for gradient in gradients:
+            gradient.copy_(look.apply(gradient))
+        yield sphere.fetch(gradients, turn), [(whole, whole)]
+
+
+def mean_magnitude(gradient: torch.Tensor, areas: torch.Tensor | None = None) -> torch.Tensor:
+    """The mean absolute value of a gradient (..., h, w), a float64 scalar, whose bits do not depend on threads.
+
+    ``areas``: what each row shows of the sphere, (h,), mean 1; None for a flat picture.
     Each row is added by one thread in a fixed order, and float64 adds the rows. ``gradient.abs().mean()`` divides its
     work by the number of threads, and one rounded bit grows into another dream.
     """
     rows = gradient.abs().sum(-1)
     if rows.device.type != "mps":  # Apple's GPUs know no float64
         rows = rows.double()
+    if areas is not None:
+        rows *= areas
     return rows.sum() / gradient.numel()
-
-
-_Index = tuple[slice, slice, slice]
 
 
 def _roll(height: int, width: int, down: int, right: int) -> list[tuple[_Index, _Index]]:
@@ -197,24 +248,34 @@ def _roll_axis(length: int, shift: int) -> tuple[tuple[slice, slice], tuple[slic
     return (slice(start), slice(length - start, length)), (slice(start, length), slice(length - start))
 
 
-def _tiled(tiles: list[Tile], gradient_of: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """The gradients of the tiles of ``x`` (3, h, w), put together: (3, h, w)."""
-    if len(tiles) == 1:
+def _gradient_function(ascent: _Ascent, parts: Sequence[_Part]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function from pictures to their gradients, which are taken part by part."""
+    network, layer, objective = ascent
+    if isinstance(objective, WeightedSum):
+        return _SumGradient(network, objective, parts)
+    return partial(_by_parts, parts, partial(network.gradient, layer=layer, objective=objective))
+
+
+def _by_parts(
+    parts: Sequence[_Part], gradient_of: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
+) -> torch.Tensor:
+    """The gradients of the parts of ``x``, by their indices in it, put together as they were."""
+    if len(parts) == 1:
         return gradient_of(x)
     gradient = torch.empty_like(x)
-    for tile in tiles:
-        gradient[tile.index] = gradient_of(x[tile.index])
+    for part in parts:
+        gradient[part] = gradient_of(x[part])
     return gradient
 
 
 class _SumGradient:
-    """The gradient of a weighted sum at picture after picture (3, h, w).
+    """The gradient of a weighted sum at picture after picture.
 
     At the first one the gradient of each part is taken alone, and its magnitude measured over all tiles. From then on
     the parts are scaled at their layers, so that the sum takes one forward and one backward pass.
     """
 
-    def __init__(self, network: Network, weighted_sum: WeightedSum, tiles: list[Tile]) -> None:
+    def __init__(self, network: Network, weighted_sum: WeightedSum, tiles: Sequence[_Part]) -> None:
         self._network, self._sum, self._tiles = network, weighted_sum, tiles
         self._objectives: dict[str, Objective] | None = None
 
@@ -223,13 +284,13 @@ class _SumGradient:
             return self._measure(x)
         if not self._objectives:
             return torch.zeros_like(x)
-        return _tiled(self._tiles, partial(self._network.gradient_of_sum, objectives=self._objectives), x)
+        return _by_parts(self._tiles, partial(self._network.gradient_of_sum, objectives=self._objectives), x)
 
     def _measure(self, x: torch.Tensor) -> torch.Tensor:
         gradient, scales = torch.zeros_like(x), []
         for part in self._sum.parts:
             alone = partial(self._network.gradient, layer=part.layer, objective=part.objective)
-            of_part = _tiled(self._tiles, alone, x)
+            of_part = _by_parts(self._tiles, alone, x)
             magnitude = mean_magnitude(of_part).item()
             scales.append(part.weight / magnitude if magnitude else 0.0)
             gradient.add_(of_part, alpha=scales[-1])

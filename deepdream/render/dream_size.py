@@ -3,9 +3,12 @@
 Pictures are RGB (h, w, 3) in 0..255; sizes are (w, h). The hallucination is what a dream adds: dream less source.
 """
 
+import math
+from fractions import Fraction
+
 import numpy as np
 
-from deepdream.motion.flow import opencv
+from deepdream.motion.flow import SAMPLE_REACH, opencv, wrap_around
 
 
 def shrink(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -16,26 +19,38 @@ def shrink(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-def lay_on(dream: np.ndarray, source: np.ndarray, frame: np.ndarray) -> np.ndarray:
+def lay_on(dream: np.ndarray, source: np.ndarray, frame: np.ndarray, panorama: bool = False) -> np.ndarray:
     """The full ``frame`` with the hallucination of its dream, enlarged by cubics. All uint8.
 
-    ``source`` is the frame at the size of the dream. Where nothing was added the frame stays as it is.
+    ``source`` is the frame at the size of the dream. Where nothing was added the frame stays as it is. Left and right
+    border of a ``panorama`` meet.
     """
     if source.shape == frame.shape:
         return dream
-    cv2 = opencv()
-    hallucination = dream.astype(np.float32) - source
-    enlarged = cv2.resize(hallucination, frame.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    enlarged = _resize(dream.astype(np.float32) - source, frame.shape, panorama)
     return np.rint(np.clip(frame + enlarged, 0, 255)).astype(np.uint8)
 
 
-def take_off(dreamed: np.ndarray, frame: np.ndarray, source: np.ndarray) -> np.ndarray:
+def take_off(dreamed: np.ndarray, frame: np.ndarray, source: np.ndarray, panorama: bool = False) -> np.ndarray:
     """The dream that `lay_on` made ``dreamed`` of, at the size of ``source``; float32 where that is another.
 
     Sampling by cubics gives back what was added to 0.3 grey levels, and to 8 bits; averaging loses 2 to 4% a frame.
     """
     if source.shape == frame.shape:
         return dreamed
+    return source + _resize(dreamed.astype(np.float32) - frame, source.shape, panorama)
+
+
+def _resize(picture: np.ndarray, shape: tuple[int, ...], panorama: bool) -> np.ndarray:
+    """A float picture resized by cubics to the height and width of ``shape``."""
     cv2 = opencv()
-    hallucination = dreamed.astype(np.float32) - frame
-    return source + cv2.resize(hallucination, source.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    (height, width), before = shape[:2], picture.shape[1]
+    if not panorama:
+        return cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
+    # Whole columns from beyond the borders, as many as become whole ones: all others keep their places.
+    ratio = Fraction(width, before)
+    parts = max(1, math.ceil(SAMPLE_REACH / min(ratio.numerator, ratio.denominator)))
+    margin, resized_margin = parts * ratio.denominator, parts * ratio.numerator
+    wrapped = wrap_around(picture, margin)
+    resized = cv2.resize(wrapped, (width + 2 * resized_margin, height), interpolation=cv2.INTER_CUBIC)
+    return resized[:, resized_margin : resized_margin + width]

@@ -108,7 +108,7 @@ def dream_frame(
     if options.flow.mode == FlowMode.STABLE:
         strength = _shot_strength(options, previous, inherited) or _strength(dreamed, source.small, inherited.share)
         dreamed = inherited.stabilise(dreamed, strength)
-    picture = lay_on(dreamed, source.small, source.full)
+    picture = lay_on(dreamed, source.small, source.full, options.dream.panorama)
     if source.mask is not None:  # octaves and the dream's own size are coarser than the mask
         picture = np.where(source.mask[..., None] > 0, picture, source.full)
     return Dream(picture, strength, is_cut)
@@ -133,7 +133,7 @@ def _inherit(options: FrameOptions, source: Source, previous: Previous | None) -
         return Inheritance(source.small.astype(np.float32)), False
     before = previous.source.small
     motion = previous.motion or estimate_motion(before, source.small, options.flow)
-    dream = take_off(previous.dream.picture, previous.source.full, before)
+    dream = take_off(previous.dream.picture, previous.source.full, before, options.dream.panorama)
     return inherit(before, source.small, dream, motion, options.flow, options.dream.zoom), motion.is_cut
 
 

@@ -11,7 +11,7 @@ from deepdream.errors import UsageError
 from deepdream.files.clip import copy_clip
 from deepdream.files.frames import MAX_FRAME_PIXELS, FrameDirectory, read_frame
 from deepdream.files.masks import find_masks
-from deepdream.geometry import at_width, octave_sizes
+from deepdream.geometry import at_width, check_panorama, seen_sizes
 from deepdream.interface import Network
 from deepdream.motion.inheritance import inherits
 from deepdream.options import IMAGE_TYPES, RenderOptions
@@ -105,7 +105,10 @@ def open_render(
     cannot be used.
     """
     output, dream = Path(output), options.dream
-    size = at_width(check_source(frames, output), dream.preview)
+    full_size = check_source(frames, output)
+    if dream.panorama:
+        check_panorama(full_size, frames.path)
+    size = at_width(full_size, dream.preview)
     if math.prod(size) > MAX_FRAME_PIXELS:
         raise UsageError(f"--preview {dream.preview}: dreams of {size[0]}x{size[1]} pixels are too large")
     if dream.dream_width > size[0]:
@@ -172,10 +175,10 @@ def with_layers(options: RenderOptions, layers: tuple[str, ...] | Schedule) -> R
 def _smallest_octaves(
     options: Iterable[RenderOptions], size: tuple[int, int], network: Network
 ) -> dict[tuple[str, tuple[int, int]], None]:
-    """Each layer with the (h, w) of the smallest octave that is to reach it, of frames dreamed at ``size`` (w, h)."""
+    """Each layer with the (h, w) of the smallest picture that is to reach it, of frames dreamed at ``size`` (w, h)."""
     found: dict[tuple[str, tuple[int, int]], None] = {}
     for one in options:
-        octave = octave_sizes(size[1], size[0], one.dream.octaves, one.dream.octave_scale)[-1]
+        octave = seen_sizes(size[1], size[0], one.dream)[-1]
         found |= {(layer, octave): None for layer in target_layers(one.dream.layers, network.layers)}
     return found
 

@@ -16,6 +16,7 @@ from deepdream.files.frames import read_frame, write_frame
 from deepdream.files.masks import read_mask
 from deepdream.interface import Network
 from deepdream.machine import describe
+from deepdream.motion.flow import wrap_around
 from deepdream.motion.inheritance import Motion, estimate_motion, inherits
 from deepdream.options import FlowMode
 from deepdream.picture import ascent
@@ -157,6 +158,10 @@ def _save(render: Render, frame: _Frame, dream: Dream, layer: str, started: floa
 def _read_source(render: Render, number: int) -> Source:
     frame = read_frame(render.frames.paths[number])
     if frame.shape[1::-1] != render.size:
-        frame = np.asarray(Image.fromarray(frame).resize(render.size, Image.Resampling.LANCZOS))
+        height, width = frame.shape[:2]
+        margin = width // 8 if render.options.dream.panorama else 0
+        wrapped = Image.fromarray(wrap_around(frame, margin))
+        box = margin, 0, margin + width, height
+        frame = np.asarray(wrapped.resize(render.size, Image.Resampling.LANCZOS, box=box))
     mask = read_mask(render.masks[number], render.size) if render.masks else None
     return Source(frame, shrink(frame, render.dream_size), mask)

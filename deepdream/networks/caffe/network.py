@@ -54,6 +54,8 @@ class CaffeNetwork(Network):
         return self.gradient_of_sum(picture, {layer: objective})
 
     def gradient_of_sum(self, picture: torch.Tensor, objectives: Mapping[str, Objective]) -> torch.Tensor:
+        if picture.ndim == 4:
+            return torch.stack([self.gradient_of_sum(one, objectives) for one in picture])
         layers = sorted(objectives, key=self.layers.index)
         tops = self._run(picture, *layers)
         diffs = [objectives[layer](top[0])[None].numpy() for layer, top in zip(layers, tops)]

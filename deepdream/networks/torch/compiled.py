@@ -23,7 +23,7 @@ _devices = ["cpu"]
 
 def is_supported(x: Tensor) -> bool:
     """Whether the functions here take a tensor: on the CPU, or what stands for that within `emulate_device`."""
-    return x.device.type in _devices and x.dtype in (torch.float32, torch.bfloat16) and len(x) == 1
+    return x.device.type in _devices and x.dtype in (torch.float32, torch.bfloat16)
 
 
 @contextmanager
@@ -38,9 +38,9 @@ def emulate_device(device: torch.device) -> Iterator[None]:
 
 
 def max_pool(x: Tensor, kernel: Pair, stride: Pair, pad: Pair, size: Pair) -> Tensor:
-    """The largest value of each window, (1, c, *size) in float32; of equal ones the first gets the gradient.
+    """The largest value of each window, (n, c, *size) in float32; of equal ones the first gets the gradient.
 
-    ``x``: (1, c, h, w). ``kernel`` (of at most `MAX_PLACES`), ``stride``, ``pad`` and ``size``, the number of
+    ``x``: (n, c, h, w). ``kernel`` (of at most `MAX_PLACES`), ``stride``, ``pad`` and ``size``, the number of
     windows: (vertical, horizontal). Every window must reach into the picture.
     """
     return _MaxPool.apply(x.float(), kernel, stride, pad, size)
@@ -62,7 +62,7 @@ def depthwise_backward(
 ) -> Tensor:
     """The derivative by the input, of ``shape``, of a depthwise convolution and the activation that gave ``y``.
 
-    ``gradient``: that by ``y``; both bfloat16 (1, c, h, w) in channels_last. ``ceiling``: the activation is
+    ``gradient``: that by ``y``; both bfloat16 (n, c, h, w) in channels_last. ``ceiling``: the activation is
     min(max(x, 0), ceiling), or None for no activation. ``weight``: (c, 1, kh, kw); ``stride`` and ``pad``: (vertical,
     horizontal). Sums are float32. PyTorch takes ten times as long where the convolution strides.
     """
@@ -92,7 +92,7 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Pair, stride: Pair, pad: Pair, size: Pair) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        top, places = (_empty((1, x.shape[1], *size), x, dtype) for dtype in (x.dtype, torch.uint8))
+        top, places = (_empty((*x.shape[:2], *size), x, dtype) for dtype in (x.dtype, torch.uint8))
         _run(loops.max_pool, x, top, places, kernel, stride, pad)
         ctx.save_for_backward(places)
         ctx.shape, ctx.window = x.shape, (kernel, stride, pad)
@@ -131,13 +131,17 @@ def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _run(loop: Callable[..., None], *arguments: Any) -> None:
-    """Call a loop with the memory of tensors (1, c, h, w) as arrays (h, w, c); other arguments stay as they are."""
+    """Call a loop, picture by picture, with the memory of tensors (n, c, h, w) as arrays (h, w, c).
+
+    Other arguments stay as they are.
+    """
     if arguments[0].device.type != "meta":
         loops.use_pytorchs_threads()
-        loop(*map(_memory, arguments))
+        for number in range(len(arguments[0])):
+            loop(*(_memory(argument, number) for argument in arguments))
 
 
-def _memory(argument: Any) -> Any:
+def _memory(argument: Any, number: int) -> Any:
     if not isinstance(argument, Tensor):
         return argument
-    return (argument[0].permute(1, 2, 0) if argument.ndim == 4 else argument).detach().numpy()
+    return (argument[number].permute(1, 2, 0) if argument.ndim == 4 else argument).detach().numpy()

@@ -35,7 +35,7 @@ class Window(NamedTuple):
 
 
 class FusedConv2d:
-    """A convolution, the activation after it and the split of its channels: called with (1, c, h, w).
+    """A convolution, the activation after it and the split of its channels: called with (n, c, h, w).
 
     ``weight``: (out, in / groups, kh, kw); ``bias``: (out,). ``ceiling``: None for no activation, infinity for a ReLU,
     c for a ReLU that stops at c. ``sizes``: channels of each output. ``owns_gradient``: the gradient by the output may
@@ -235,6 +235,6 @@ def sub_pixel_backward(gradient: Tensor, convolution: PackedConv2d, window: Wind
         before, _ = _sub_pixel_reach(window.kernel[axis], stride[axis], window.pad[axis])
         dx = dx.narrow(2 + axis, margin - before, blocks[axis])
     # `F.pixel_shuffle`, for strides that differ as well
-    dx = dx.reshape(1, -1, *stride, *blocks).permute(0, 1, 4, 2, 5, 3)
-    dx = dx.reshape(1, dx.shape[1], blocks[0] * stride[0], blocks[1] * stride[1])
+    dx = dx.reshape(len(dx), -1, *stride, *blocks).permute(0, 1, 4, 2, 5, 3)
+    dx = dx.reshape(*dx.shape[:2], blocks[0] * stride[0], blocks[1] * stride[1])
     return dx[:, :, : shape[2], : shape[3]]

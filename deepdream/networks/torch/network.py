@@ -8,14 +8,22 @@ from torch import Tensor
 from deepdream.errors import is_out_of_memory
 from deepdream.interface import Objective
 from deepdream.memory.malloc import disable_trim
-from deepdream.networks.caffemodel import Model
+from deepdream.networks.caffemodel import Layer, Model
 from deepdream.networks.network import Network, Size, out_of_memory
 from deepdream.networks.steps import Runnable
 from deepdream.networks.torch import compiled
 from deepdream.networks.torch.fusion import FusedStep, fuse
 from deepdream.networks.torch.layers import LayerFunction
+from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
+from deepdream.networks.torch.layers.normalisation import scales_channels
 from deepdream.networks.torch.loops import CompileNotice
 from deepdream.networks.torch.peak import PeakMemory
+
+# Layers that take each picture of a batch by itself, whatever their parameters are.
+INDEPENDENT_TYPES = (
+    *("ReLU", "ReLU6", "PReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "BNLL", "Power", "Exp", "Log", "Dropout"),
+    *("LRN", "Pooling", "Eltwise", "Split", *CONVOLUTIONS),
+)
 
 
 class TorchNetwork(Network):
@@ -50,20 +58,22 @@ class TorchNetwork(Network):
         return self.gradient_of_sum(picture, {layer: objective})
 
     def gradient_of_sum(self, picture: Tensor, objectives: Mapping[str, Objective]) -> Tensor:
+        if picture.ndim == 4 and not self._keeps_apart(*objectives):
+            return torch.stack([self.gradient_of_sum(one, objectives) for one in picture])
         x = self._input(picture, *objectives).requires_grad_()
         with self._compile_notice:
             tops = self._forward(x, *objectives)
             directions = [
-                objective(top[0].detach().to(picture.dtype)).to(top.dtype)[None]
+                _direction(top.detach().to(picture.dtype), objective).to(top.dtype)
                 for top, objective in zip(tops, objectives.values())
             ]
             try:
-                gradient = torch.autograd.grad(tops, x, directions)[0][0]
+                gradient = torch.autograd.grad(tops, x, directions)[0]
             except (RuntimeError, MemoryError) as error:
                 if is_out_of_memory(error):
                     raise out_of_memory("+".join(objectives), error) from error
                 raise
-        return self._from_channels(gradient).to(picture.dtype)
+        return self._from_channels(gradient if picture.ndim == 4 else gradient[0]).to(picture.dtype)
 
     def memory(self, layer: str, size: Size) -> int:
         self.check_size(layer, size)
@@ -73,9 +83,14 @@ class TorchNetwork(Network):
 
     def _input(self, picture: Tensor, *layers: str) -> Tensor:
         for layer in layers:
-            self.check_size(layer, (picture.shape[1], picture.shape[2]))
+            self.check_size(layer, (picture.shape[-2], picture.shape[-1]))
+        batch = picture if picture.ndim == 4 else picture[None]
         dtype = torch.promote_types(self._dtype, torch.float32)
-        return self._to_channels(picture)[None].to(dtype).contiguous(memory_format=torch.channels_last)
+        return self._to_channels(batch).to(dtype).contiguous(memory_format=torch.channels_last)
+
+    def _keeps_apart(self, *layers: str) -> bool:
+        """Whether the pictures of a batch stay apart, of all that the steps before ``layers`` may do."""
+        return all(isinstance(step, FusedStep) or _takes_each_alone(step.layer) for step, _ in self._plan(*layers)[0])
 
     def _function(self, step: Runnable, device: torch.device, dtype: torch.dtype) -> LayerFunction:
         return super()._function(step, device, self._dtype if isinstance(step, FusedStep) else dtype)
@@ -83,3 +98,16 @@ class TorchNetwork(Network):
     def _select(self, *layers: str) -> tuple[Sequence[Runnable], tuple[int, ...]]:
         steps, targets = self._needed(*layers)
         return fuse(steps, targets), targets
+
+
+def _takes_each_alone(layer: Layer) -> bool:
+    """Whether a layer is known to take each picture of a batch by itself."""
+    p = layer.parameters.concat_param
+    joins_channels = layer.type == "Concat" and p.axis == p.concat_dim == 1
+    return layer.type in INDEPENDENT_TYPES or joins_channels or scales_channels(layer)
+
+
+def _direction(tops: Tensor, objective: Objective) -> Tensor:
+    """The objective's gradient at a layer's values for each picture of a batch (n, c, h, w)."""
+    each = [objective(top) for top in tops]
+    return torch.stack(each) if len(each) > 1 else each[0][None]
