@@ -172,6 +172,7 @@ def run_dream(
     loaded: "tuple[Network, tuple[str, ...] | Schedule] | None" = None,
 ) -> None:
     """Mode dream: a directory of frames into another. ``loaded``: what `_load_network` gave, if it is loaded."""
+    from deepdream.files.clip import read_clip
     from deepdream.files.frames import PREVIEW_NAME, open_frames, read_note
     from deepdream.files.note import dream_note
     from deepdream.files.space import frame_bytes, space_warning
@@ -199,6 +200,9 @@ def run_dream(
     whole = sorted(set(range(count)).difference(render.todo))
     if not note and whole and read_note(render.path(whole[0])):
         screen.tell("frames that are there carry their settings; --overwrite makes them anew")
+    clip = read_clip(source)
+    if todo and clip and clip.panorama == "mono" and not options.dream.panorama:
+        screen.tell(f"{clip.source} is a 360-degree video: --panorama would dream on the sphere, without a border")
     if todo and render.faster_width:
         screen.tell(
             f"large frames: --dreamwidth {render.faster_width} would lay a dream of that width onto them, "
@@ -234,10 +238,9 @@ def run_create(arguments: Arguments, screen: Screen, directory: Path, path: Path
     if note is None:
         frame_note = read_note(open_frames(directory, run.image_type).paths[0])
         note = create_note(directory, run.image_type, options, frame_note)
+    kept, panorama = None if run.no_settings else note, "--panorama" in note.split()
     with screen.counter("create") as on_progress:
-        made = create(
-            directory, path, options, run.image_type, run.overwrite, on_progress, None if run.no_settings else note
-        )
+        made = create(directory, path, options, run.image_type, run.overwrite, on_progress, kept, panorama)
     screen.tell(*made.messages)
     screen.tell(f"{made.frame_count} frames, {made.duration:.2f} s of video, in {_duration(started)}: {path}")
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from deepdream.errors import UsageError
 from deepdream.files.atomic import write_whole
 
 CLIP_NAME = "clip.json"
+STEREO_MODES = ("mono", "left-right", "top-bottom")  # in the words of Google's Spherical Video V1
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Clip:
 
     ``frame_rate`` in frames a second; ``pixel_aspect`` width by height of one pixel; ``audio_offset`` seconds of the
     source's sound that come before the first of these frames. They are the source's from number ``first_frame`` (from
-    0) up to ``end_frame``, or its end where that is None.
+    0) up to ``end_frame``, or its end where that is None. ``panorama``: None, or how an equirectangular one is laid out
+    for two eyes: ``"mono"``, ``"left-right"`` or ``"top-bottom"``.
     """
 
     source: str
@@ -29,6 +31,7 @@ class Clip:
     audio_offset: float = 0.0
     first_frame: int = 0
     end_frame: int | None = None
+    panorama: str | None = field(default=None, compare=False)  # extracts of earlier versions lack it
 
 
 def read_clip(directory: str | Path) -> Clip | None:
@@ -45,6 +48,7 @@ def read_clip(directory: str | Path) -> Clip | None:
             audio_offset=float(fields["audio_offset"]),
             first_frame=int(fields.get("first_frame", 0)),
             end_frame=None if fields.get("end_frame") is None else int(fields["end_frame"]),
+            panorama=fields["panorama"] if fields.get("panorama") in STEREO_MODES else None,
         )
     except FileNotFoundError:
         return None
@@ -73,6 +77,8 @@ def write_clip(directory: str | Path, clip: Clip) -> None:
         "first_frame": clip.first_frame,
         "end_frame": clip.end_frame,
     }
+    if clip.panorama:
+        fields["panorama"] = clip.panorama
     write_whole(Path(directory) / CLIP_NAME, (json.dumps(fields, indent=2) + "\n").encode())
 
 

@@ -21,6 +21,7 @@ from deepdream.files import atomic
 from deepdream.files.clip import Clip, read_clip
 from deepdream.files.frames import FrameDirectory, missing_numbers, open_frames, read_frame
 from deepdream.options import DEFAULT_FRAME_RATE, NO_AUDIO, VideoOptions
+from deepdream.video import spherical
 from deepdream.video.encode import MAX_GIF_RATE, NOTE_KEY, Plan, encode, graph
 from deepdream.video.formats import Format, find_format
 from deepdream.video.probe import Sound, find_sound, read_metadata
@@ -50,6 +51,7 @@ def create(
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     note: str | None = None,
+    panorama: bool = False,
 ) -> Created:
     """Make the frames of ``directory`` into the video file ``video``. Gives `Created`.
 
@@ -57,7 +59,8 @@ def create(
     sound are those of the source video where clip.json knows it and ``options`` (`VideoOptions`) do not say otherwise.
     A video that was made of just these frames and settings is left as it is, unless ``overwrite``.
     ``on_progress(done, total)`` counts frames. ``note``: text that the video carries; where there is none, a video that
-    carries one is made anew. Raises `UsageError`, before any work, for frames that are missing, damaged or of several
+    carries one is made anew. ``panorama``: mark the video as one of 360 degrees though nothing is known of its source.
+    Raises `UsageError`, before any work, for frames that are missing, damaged or of several
     sizes, an unknown ending, a codec that it does not take or ffmpeg lacks, sound that cannot be read, and another file
     under that name; `DreamError` where ffmpeg fails.
     """
@@ -67,6 +70,10 @@ def create(
     video_format = check_create(video, options, overwrite, clip.source if clip else None)
     _check_numbers(frames)
     plan, messages = _plan(frames, video_format, options)
+    plan = replace(plan, panorama=(clip.panorama if clip else None) or ("mono" if panorama else None))
+    if plan.panorama and plan.format.container.muxer not in spherical.MUXERS:
+        plan = replace(plan, panorama=None)
+        messages.append(f"{video} does not tell players that it is a panorama; an .mp4 or .mov would")
     comment = f"deepdream {_digest(frames.paths, plan)}"
     rate = min(plan.frame_rate, Fraction(MAX_GIF_RATE)) if plan.format.is_gif else plan.frame_rate
     created = Created(video, round(len(frames.paths) * rate / plan.frame_rate), rate, tuple(messages))
@@ -169,6 +176,8 @@ def _digest(paths: tuple[Path, ...], plan: Plan) -> str:
     """A hash of the frames' bytes and of all that is done with them."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr(graph(plan, "", "").get_args()).encode(errors="surrogateescape"))
+    if plan.panorama:
+        digest.update(plan.panorama.encode())
     if plan.sound:
         with open(plan.sound.path, "rb") as sound:  # its bytes, for the times of files may be anything
             digest.update(hashlib.file_digest(sound, "sha256").digest())

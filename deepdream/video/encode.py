@@ -10,6 +10,7 @@ import ffmpeg
 from deepdream.video.ffmpeg import SCALE_FLAGS, ffmpeg_binary, run_ffmpeg
 from deepdream.video.formats import QUICKTIME_TAGS, Format, Values
 from deepdream.video.probe import Sound, file_url
+from deepdream.video.spherical import mark_spherical
 
 NOTE_KEY = "description"  # of the metadata
 HD_HEIGHT = 720  # pixels; from here on players expect the colours of BT.709
@@ -33,6 +34,7 @@ class Plan:
     sound_shift: float = 0.0  # seconds by which the sound is put later than the file's start
     sound_end: float | None = None  # seconds at which it is cut
     lead: int = 0  # frames of time that pass before the first picture
+    panorama: str | None = None  # see `Clip`
 
 
 def encode(
@@ -59,6 +61,8 @@ def encode(
     if plan.format.is_gif:
         (directory / PALETTE).unlink()
         path.write_bytes(add_gif_comment(path.read_bytes(), f"{comment}\n{note}" if note else comment))
+    if plan.panorama:
+        mark_spherical(path, plan.panorama)
     return path
 
 

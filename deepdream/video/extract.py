@@ -146,6 +146,7 @@ def _clip(part: Part, frame_count: int) -> Clip:
         audio_offset=part.audio_offset,
         first_frame=part.first_frame,
         end_frame=part.end_frame,
+        panorama=info.panorama,
     )
 
 

@@ -4,12 +4,13 @@ Only real local files are opened: playlists, scripts and patterns open other fil
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import TypeVar, cast, overload
 
 import av
 import numpy as np
@@ -18,6 +19,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.frame import Frame
 from av.packet import Packet
+from av.sidedata.sidedata import SideData, Type
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -33,6 +35,7 @@ DEMUXERS = (
     "obu m4v mjpeg h261 h263 vc1 yuv4mpegpipe dirac nsv dhav "
     "wav w64 mp3 flac aac loas aiff caf au ac3 eac3 dts truehd amr ape wv tta tak mpc mpc8 voc dsf"
 ).split()
+EQUIRECTANGULAR = 0  # in FFmpeg's AVSphericalProjection
 BEGINNING = 8  # frames that are decoded to see how a video is coded
 NOT_A_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 S = TypeVar("S", bound=Stream)
@@ -61,6 +64,7 @@ class VideoInfo:
     each of the file's where its rate is constant, else as many as keep its duration. ``missing_duration``:
     seconds that the file's header promises and the file does not hold, because it was cut off. ``times``: when each
     frame is shown, in seconds of the file's clock, where that is known of all of them. ``has_repeats``: see `Timing`.
+    ``panorama``: see `Clip`.
     """
 
     path: Path
@@ -78,6 +82,7 @@ class VideoInfo:
     hdr: Hdr | None = None
     times: np.ndarray | None = field(default=None, compare=False, repr=False)
     has_repeats: bool = False
+    panorama: str | None = None
 
     @property
     def has_audio(self) -> bool:
@@ -130,9 +135,24 @@ def probe(path: str | Path) -> VideoInfo:
         missing_duration=max(0.0, promised - timing.seconds),
         sound=sound,
         hdr=hdr,
+        panorama=_panorama(frames[0]),
         times=timing.times,
         has_repeats=timing.has_repeats,
     )
+
+
+def _panorama(frame: VideoFrame) -> str | None:
+    """How an equirectangular frame is laid out for two eyes; None for any other. See `Clip`."""
+    data = cast(Mapping[Type, SideData], frame.side_data)  # PyAV says that its keys are text
+    projection, stereo = (_first_number(data.get(kind)) for kind in (Type.SPHERICAL, Type.STEREO3D))
+    if projection != EQUIRECTANGULAR:
+        return None
+    return {None: "mono", 0: "mono", 1: "left-right", 2: "top-bottom"}.get(stereo)
+
+
+def _first_number(data: SideData | None) -> int | None:
+    """What a struct of FFmpeg's starts with: here, its kind."""
+    return None if data is None else int.from_bytes(bytes(data)[:4], sys.byteorder)
 
 
 def find_sound(path: str | Path) -> Sound:
