@@ -63,7 +63,7 @@ def _with_box(moov: bytearray, box: bytes) -> bytes:
 
 
 def _inside(data: bytearray, start: int, end: int, kind: bytes, *kinds: bytes) -> Iterator[tuple[int, int]]:
-    """(start, end) of each box of a ``kind`` in that from ``start`` to ``end``; of ``kinds`` too, one inside another."""
+    """(start, end) of each box of a ``kind`` in that from ``start`` to ``end``; with ``kinds``, one inside another."""
     place = start + _HEADER
     while place < end:
         size = int.from_bytes(data[place : place + 4])
