@@ -20,6 +20,7 @@ from deepdream.target import target_layers
 
 # Copies of the frame, as float32, that a dream holds beside the gradient: octaves, what is inherited, the flow's own.
 FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 10, FlowMode.STABLE: 10}
+PANORAMA_COPIES = 8  # the same of a panorama, besides: six views of 1.3 frames, their gradients, and on the way between
 # How many times the bytes of its tensors a gradient takes: memory lies unused between them (SPACING), and some is
 # left by the octaves before where none is returned to the system in between (SPACING_KEPT).
 SPACING, SPACING_KEPT = 1.4, 2.1
@@ -119,7 +120,8 @@ def _spacing(size: tuple[int, int], options: RenderOptions) -> float:
 
 def _fixed_bytes(size: tuple[int, int], options: RenderOptions) -> int:
     """How many bytes a dream needs beside the gradient, however it is tiled."""
-    copies = FRAME_COPIES[options.flow.mode] * math.prod(at_width(size, options.dream.dream_width))
+    copies = FRAME_COPIES[options.flow.mode] + (PANORAMA_COPIES if options.dream.panorama else 0)
+    copies *= math.prod(at_width(size, options.dream.dream_width))
     if options.dream.dream_width:
         copies += FULL_FRAME_COPIES * math.prod(size)
     return SET_ASIDE + 3 * 4 * copies
