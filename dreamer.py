@@ -5,6 +5,7 @@ Here an error turns into a line and an exit status. Heavy libraries are imported
 understood, so that --help answers at once.
 """
 
+import io
 import os
 import signal
 import sys
@@ -46,6 +47,8 @@ REPLACED_BY_VIEWS = ("--divide", "--maxWidth", "--maxHeight", "--jitter")
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status."""
     signal.signal(signal.SIGTERM, Terminated.on_signal)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what the terminal cannot show
     words = sys.argv[1:] if words is None else words
     try:
         arguments = parse(words)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import make_clip
-from helpers import read_dreams
+from helpers import ROOT, read_dreams, run_python
 from PIL import Image
 
 import deepdream
@@ -128,7 +128,7 @@ def test_the_commands_of_a_created_video_make_it_again(place):
     assert Path("Video.mp4").read_bytes() == video and len(steps) == 2
 
 
-@pytest.mark.parametrize("ending", ["mp4", "m4v", "mov", "mkv"])
+@pytest.mark.parametrize("ending", ["mp4", "m4v", "mov", "mkv", "webm", "gif"])
 def test_the_command_of_a_video_made_in_one_go_makes_it_again(place, tmp_path, ending):
     make_clip(tmp_path / "clip.mp4", frames=2, size="48x40")
     name = f"Video.{ending}"
@@ -141,7 +141,15 @@ def test_the_command_of_a_video_made_in_one_go_makes_it_again(place, tmp_path, e
     Path(name).unlink()
     place(*command)
     assert read_metadata(name)["comment"] == comment  # of all that makes the video
-    assert ending == "mkv" or Path(name).read_bytes() == video  # Matroska's segments have random names
+    assert ending in ("mkv", "webm") or Path(name).read_bytes() == video  # Matroska's segments have random names
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path, environment):
+    note = dream_note("Träume", Net, NetworkOptions(), RenderOptions())
+    write_frame(tmp_path / "frame.png", PICTURE, "png", note)
+    narrow = environment | {"PYTHONIOENCODING": "ascii"}
+    done = run_python(ROOT / "dreamer.py", "--settings", tmp_path / "frame.png", env=narrow)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(r"dreamer.py --input 'Tr\xe4ume'")
 
 
 def test_no_path_and_no_machine_is_named(place, tmp_path):
