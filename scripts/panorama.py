@@ -175,7 +175,8 @@ def main(arguments=None):
         sources = [read_frame(path) for path in open_frames(options.source).paths]
         seen = np.uint8(np.rint([see(frame) for frame in sources]))
         pairs = [list(match_frames(seen[:, view], "farneback")) for view in range(6)]
-        rows = [measure(name, sources, dreams, pairs, network, options.layer) for name, dreams in frames.items()]
+        with np.errstate(invalid="ignore"):  # of the source itself, to which nothing was added
+            rows = [measure(name, sources, dreams, pairs, network, options.layer) for name, dreams in frames.items()]
         print(table(rows, COLUMNS))
     except DreamError as error:
         print(f"panorama.py: {error}", file=sys.stderr)
