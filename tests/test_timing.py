@@ -61,6 +61,8 @@ def test_times_decide_whether_a_rate_is_constant():
     assert rate(even[:20] + even[21:]) == (25, False)  # one frame dropped
     assert rate(even, last_duration=2000) == (25, False)  # the last picture stands for two seconds
     assert rate([round(1000 * number / 23.976) for number in range(500)]) == (Fraction(24000, 1001), True)
+    uncommon, is_constant = rate([round(1000 * number / 7.3) for number in range(9)], last_duration=137)
+    assert is_constant and abs(float(uncommon) - 7.3) < 0.01
     assert rate([7], last_duration=0) == (25, True)
     assert rate([7], last_duration=500) == (2, True)
     assert rate(even, hints=[Fraction(50)]) == (25, True)  # a header's word counts only where the times bear it out
@@ -105,6 +107,14 @@ def test_avi_knows_when_a_frame_is_decoded_and_not_when_it_is_shown(tmp_path):
     info = probe(tmp_path / "clip.avi")
     assert (info.frame_rate, info.constant_rate, info.frame_count) == (25, True, 50)
     assert extract(tmp_path / "clip.avi", tmp_path / "frames").messages == ()
+
+
+@pytest.mark.parametrize("image_type", ["png", "jpg"])
+def test_two_frames_of_one_time_are_no_damage(tmp_path, image_type):
+    """MPEG-4 with B-frames that was copied from AVI has such times at its end. JPEG's encoder takes no time twice."""
+    run_ffmpeg("-i", make_clip(tmp_path / "clip.avi", "-c:v", "mpeg4", "-bf", 2), "-c", "copy", tmp_path / "clip.mp4")
+    made = extract(tmp_path / "clip.mp4", tmp_path / "frames", image_type)
+    assert (made.clip.frame_count, made.messages) == (5, ())
 
 
 def test_sound_with_a_gap_of_more_than_a_frame_stays_in_step(tmp_path):

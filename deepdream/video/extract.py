@@ -37,6 +37,7 @@ TONE_MAP = (
     "tonemap=mobius:param=0.7:peak={peak}:desat=0,zscale=t=bt709:m=gbr:r=pc,format=gbrp"
 )
 PEAKS = {REFERENCE_WHITE: 4.93, DIM_WHITE: 1.25}
+FRAME_CLOCK = "1/1000"  # any, so long as ffmpeg's filters and its encoder have the same
 INDEXED = ("mov", "matroska")  # demuxers that find a key frame by an index
 SEEK_AFTER = 500  # frames: so many are decoded faster than it matters
 SEEK_MARGIN = 10.0  # seconds: longer than frames are reordered
@@ -264,6 +265,8 @@ def _extract_graph(part: Part, image_type: str, binary: str, seek: bool = True) 
         filters.append(f"trim=start_frame={part.first_frame}{end}")
     if info.hdr:
         filters.append(TONE_MAP.format(tags=info.hdr.tags, white=info.hdr.white, peak=PEAKS[info.hdr.white]))
+    # Frames count from here on: where two are shown at nearly the same time, ffmpeg's encoders complain or fail.
+    filters.append(f"settb={FRAME_CLOCK},setpts=N")
     if image_type == "jpg":  # JPEG has one matrix and one range, whatever the video's are
         filters.append(f"scale=flags={SCALE_FLAGS}:out_color_matrix=bt601:out_range=pc,format=yuvj444p")
     else:
@@ -273,6 +276,7 @@ def _extract_graph(part: Part, image_type: str, binary: str, seek: bool = True) 
         f"image-%06d.{image_type}",  # a relative name: a % in the directory's would count as part of the pattern
         format="image2",
         vf=",".join(filters),
+        enc_time_base=FRAME_CLOCK,
         **FRAME_OPTIONS[image_type],
         **_passthrough(binary),
     )
