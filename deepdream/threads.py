@@ -9,13 +9,17 @@ Frames do not depend on the number of threads.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import psutil
 import torch
 
 from deepdream.memory import available
+
+T = TypeVar("T")
 
 # A thread less where less than half of a core is free for the last one, one more where at least three quarters are:
 # the space between is there so that the number does not change back and forth.
@@ -149,12 +153,31 @@ def choose(threads: int, free: float) -> int:
 _balance = ThreadBalance(torch.get_num_threads(), read_use())  # OMP_NUM_THREADS is the limit, where it is set
 
 
-def adapt_threads() -> int:
-    """Let PyTorch, and the compiled loops with it, compute on as many threads as `ThreadBalance` says; their number.
+class Background:
+    """Work of this process that goes on beside what computes: as many threads fewer compute meanwhile, at least one."""
 
-    OpenCV computes on one thread in any case.
-    """
-    threads = _balance.update()
-    if threads != torch.get_num_threads():
-        torch.set_num_threads(threads)
-    return threads
+    def __init__(self) -> None:
+        self._threads = 1
+        self._running: set[Future[Any]] = set()
+
+    def submit(self, executor: Executor, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Start ``work`` on an executor of one thread."""
+        future = executor.submit(work, *arguments)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return future
+
+    def adapt_threads(self) -> int:
+        """Let PyTorch, and the compiled loops with it, compute on as many threads as `ThreadBalance` says.
+
+        Returns their number. OpenCV computes on one thread in any case.
+        """
+        self._threads = _balance.update()
+        self.leave_cores()
+        return self._threads
+
+    def leave_cores(self) -> None:
+        """Compute on those threads less one for each executor that works just now."""
+        threads = max(1, self._threads - len(self._running))
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)

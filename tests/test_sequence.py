@@ -6,7 +6,7 @@ import os
 import shutil
 import tracemalloc
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from threading import Event, active_count, current_thread, main_thread
 
 import helpers
@@ -23,7 +23,7 @@ from deepdream.machine import describe
 from deepdream.motion.inheritance import estimate_motion, inherit
 from deepdream.options import DivideMode, DivideOptions, FlowMode, FlowOptions
 from deepdream.render.journal import Records, read_records
-from deepdream.render.sequence import _read_frames, dream_frames
+from deepdream.render.sequence import dream_frames
 
 BLEND, STABLE = FlowOptions(FlowMode.BLEND), FlowOptions(FlowMode.STABLE)
 INDEPENDENT = FlowOptions(FlowMode.OFF, blend_static=0)
@@ -279,23 +279,32 @@ def test_the_next_frame_is_read_and_the_one_before_is_saved_while_a_frame_dreams
     assert [report.number for report in dream_frames(render, small_network, on_step)] == list(range(5)) == saved
 
 
-@pytest.mark.parametrize("flow", [FlowOptions(), BLEND, STABLE], ids=["static", "flow", "stable"])
-def test_looking_ahead_changes_no_byte(source, tmp_path, small_network, monkeypatch, flow):
-    """A network on a GPU leaves the CPU to the flow; this one stands in for it."""
-    render(source, tmp_path / "whole", small_network, flow)
-    threads = []
+@pytest.mark.parametrize("flow", [BLEND, STABLE], ids=["flow", "stable"])
+def test_motion_is_estimated_beside_the_dream_which_leaves_it_a_core(
+    source, tmp_path, small_network, monkeypatch, request, flow
+):
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    looking, dreaming = Event(), Event()
+    estimated, threads = [], []
 
-    def look(*arguments):
-        threads.append(current_thread())
+    def estimate(*arguments):
+        estimated.append(current_thread())
+        if len(estimated) == 3:
+            looking.set()
+            assert dreaming.wait(60)
         return estimate_motion(*arguments)
 
-    monkeypatch.setattr(
-        "deepdream.render.sequence._read_frames", lambda render, reader, look_ahead: _read_frames(render, reader, True)
-    )
-    monkeypatch.setattr("deepdream.render.sequence.estimate_motion", look)
-    render(source, tmp_path / "out", small_network, flow)
-    assert read_dreams(tmp_path / "out") == read_dreams(tmp_path / "whole")
-    assert len(threads) == 4 and main_thread() not in threads
+    def on_step(number, report):
+        if number == 2 and not dreaming.is_set():  # the motion from it to the next frame is estimated
+            assert looking.wait(60)
+            dreaming.set()
+            threads.append(torch.get_num_threads())
+
+    monkeypatch.setattr("deepdream.threads._balance.update", lambda: 2)
+    monkeypatch.setattr("deepdream.render.sequence.estimate_motion", estimate)
+    list(dream_frames(open_small_render(source, tmp_path / "out", small_network, flow), small_network, on_step))
+    assert len(estimated) == 4 and main_thread() not in estimated
+    assert threads == [1]
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])

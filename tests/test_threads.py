@@ -2,6 +2,7 @@
 
 import math
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,23 @@ def keep_threads():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+def test_each_thread_that_works_beside_takes_one_of_those_that_compute(monkeypatch, keep_threads):
+    monkeypatch.setattr(threads._balance, "update", lambda: 3)
+    background, done = threads.Background(), threading.Event()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        assert background.adapt_threads() == torch.get_num_threads() == 3
+        working = [background.submit(executor, done.wait, 60) for executor in (reader, writer)]
+        background.leave_cores()
+        assert torch.get_num_threads() == 1
+        working.append(background.submit(reader, done.wait, 60))
+        background.leave_cores()
+        assert torch.get_num_threads() == 1  # never none
+        done.set()
+        assert all(future.result() for future in working)
+    background.leave_cores()
+    assert torch.get_num_threads() == 3
 
 
 def use(time, own, *pairs):

@@ -18,14 +18,13 @@ from deepdream.interface import Network
 from deepdream.machine import describe
 from deepdream.motion.flow import wrap_around
 from deepdream.motion.inheritance import Motion, estimate_motion, inherits
-from deepdream.options import FlowMode
 from deepdream.picture import ascent
 from deepdream.render.dream_size import shrink
 from deepdream.render.frame import Dream, Previous, Source, dream_frame
 from deepdream.render.journal import file_sum
 from deepdream.render.plan import Render
 from deepdream.render.targets import objectives_at
-from deepdream.threads import adapt_threads
+from deepdream.threads import Background
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,13 @@ def dream_frames(
         if render.todo:
             render.journal.begin_run(describe(network.device))
         objectives_of = cache(partial(objectives_at, network))
+        background = Background()
         saving: Future[FrameReport] | None = None  # of the frame before
         last: tuple[int, Dream] | None = None  # the frame before: its number, and its dream
         try:
-            for frame in _read_frames(render, reader, look_ahead=network.device.type != "cpu"):
+            for frame in _read_frames(render, reader, background):
                 started = time.monotonic()
-                threads = adapt_threads()
+                threads = background.adapt_threads()
                 number, options = frame.number, render.options_at(frame.number)
                 dream = dream_frame(
                     options,
@@ -73,12 +73,12 @@ def dream_frames(
                     objectives_of(options.guide)(options.layer),
                     frame.source,
                     _previous(render, frame, last),
-                    on_step and partial(on_step, number),
+                    partial(_after_step, background, on_step and partial(on_step, number)),
                     on_cut and partial(on_cut, number),
                 )
                 if saving:
                     yield saving.result()
-                saving = writer.submit(_save, render, frame, dream, options.layer, started, threads)
+                saving = background.submit(writer, _save, render, frame, dream, options.layer, started, threads)
                 if render.frames.image_type != "png":
                     saving.result()  # other types are lossy: the next frame inherits what the file holds
                     dream = replace(dream, picture=read_frame(render.path(number)))
@@ -105,30 +105,32 @@ class _Frame:
     motion: Motion | None = None
 
 
-def _read_frames(render: Render, reader: Executor, look_ahead: bool) -> Iterator[_Frame]:
-    """The frames still to do; ``reader`` reads each while the one before it is in use.
+def _after_step(
+    background: Background, on_step: Callable[[ascent.StepReport], Any] | None, report: ascent.StepReport
+) -> None:
+    background.leave_cores()
+    if on_step:
+        on_step(report)
 
-    With ``look_ahead`` it estimates the motion too. Not on a CPU: a network that uses all cores waits for the one that
-    a flow occupies, for longer than the flow alone takes.
-    """
+
+def _read_frames(render: Render, reader: Executor, background: Background) -> Iterator[_Frame]:
+    """The frames still to do; ``reader`` reads each, and estimates its motion, while the one before it is in use."""
     ahead = None
     for number, following in pairwise((*render.todo, None)):
         assert number is not None
-        frame = (ahead or reader.submit(_read_ahead, render, number, None, look_ahead)).result()
-        ahead = None if following is None else reader.submit(_read_ahead, render, following, frame, look_ahead)
+        frame = (ahead or background.submit(reader, _read_ahead, render, number, None)).result()
+        ahead = None if following is None else background.submit(reader, _read_ahead, render, following, frame)
         yield frame
 
 
-def _read_ahead(render: Render, number: int, last: _Frame | None, look_ahead: bool) -> _Frame:
+def _read_ahead(render: Render, number: int, last: _Frame | None) -> _Frame:
     """Frame ``number``. ``last``: the frame that was read before it, if any."""
     flow = render.options_at(number).flow
     digest, source = file_sum(render.frames.paths[number]), _read_source(render, number)
     if number == 0 or not inherits(flow):
         return _Frame(number, source, digest)
     previous = last.source if last and last.number == number - 1 else _read_source(render, number - 1)
-    known = look_ahead or flow.mode == FlowMode.OFF
-    motion = estimate_motion(previous.small, source.small, flow) if known else None
-    return _Frame(number, source, digest, previous, motion)
+    return _Frame(number, source, digest, previous, estimate_motion(previous.small, source.small, flow))
 
 
 def _previous(render: Render, frame: _Frame, last: tuple[int, Dream] | None) -> Previous | None:
