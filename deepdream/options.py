@@ -50,12 +50,18 @@ class DivideMode(IntEnum):
     SEAMLESS = 3
 
 
-# A dream that is to keep calm must inherit as much where it is still as where it moves.
-BLEND_STATIC = {FlowMode.OFF: 0.1, FlowMode.BLEND: 0.1, FlowMode.STABLE: 0.9}
+# A dream that is to keep calm must inherit all it can, where it is still as where it moves: what a frame does not take
+# over it dreams anew.
+BLEND_FLOW = {FlowMode.OFF: 0.9, FlowMode.BLEND: 0.9, FlowMode.STABLE: 1.0}
+BLEND_STATIC = {FlowMode.OFF: 0.1, FlowMode.BLEND: 0.1, FlowMode.STABLE: 1.0}
 # Of a shot's first frame's steps, and no fewer than: a frame that inherits is mostly dreamed already.
 FLOW_ITERATIONS, MIN_FLOW_ITERATIONS = 0.25, 3
 # Ripples flicker and use up steps. The historic modes keep their look.
 SMOOTH = {FlowMode.OFF: 0.0, FlowMode.BLEND: 0.0, FlowMode.STABLE: 1.0}
+
+
+def _by_mode(defaults: dict[FlowMode, float]) -> str:
+    return f"{defaults[FlowMode.OFF]:g}; with -flow {FlowMode.STABLE:d} {defaults[FlowMode.STABLE]:g}"
 
 
 def parse_frame_rate(text: str) -> Fraction:
@@ -174,9 +180,9 @@ class DreamOptions:
 
     ``octaves`` pictures, each ``octave_scale`` times smaller than the one before, each given ``iterations`` ascent
     steps of ``step_size`` grey levels (mean over the picture) under random shifts of up to ``jitter`` pixels, drawn
-    from ``seed``. ``zoom`` enlarges what a frame inherits; ``preview`` is the width in pixels at which to dream
-    (0: the frames' own). ``layers``: names, one a frame, in turn. `deepdream.keyframes` stands in for a value that
-    changes over time.
+    from ``seed``. With ``taper`` each coarser octave takes one step fewer than the next finer. ``zoom`` enlarges what a
+    frame inherits; ``preview`` is the width in pixels at which to dream (0: the frames' own). ``layers``: names, one a
+    frame, in turn. `deepdream.keyframes` stands in for a value that changes over time.
     """
 
     layers: tuple[str, ...] = setting(
@@ -222,13 +228,15 @@ class DreamOptions:
     smooth: float | None = setting(
         None, "--smooth", metavar="A", low=0, high=2, type=float, historic=0, keyframes="0:0, 48:1",
         help="smooth each step: weight its waves by frequency to the power of -A; 1 is a painted look without ripples",
-        default_text=f"{SMOOTH[FlowMode.OFF]:g}; with -flow {FlowMode.STABLE:d} {SMOOTH[FlowMode.STABLE]:g}",
+        default_text=_by_mode(SMOOTH),
     )  # fmt: skip
     colors: Colors = setting(
         Colors.DREAM, "--colors", choices=[color.value for color in Colors], historic=Colors.DREAM.value,
         help="dream: the network's own; natural: like those of photographs; source: only brightness changes",
         type=str, default_text=Colors.DREAM.value,
     )  # fmt: skip
+
+    taper: bool = False
 
     def __post_init__(self) -> None:
         check(self)
@@ -244,9 +252,10 @@ class FlowOptions:
     """What a frame inherits from the previous dream.
 
     ``threshold``: motion threshold on the flow's magnitude scaled to 0..255 over the frame.
-    ``blend_flow`` and ``blend_static``: shares (0..1) inherited where it moves and where it is still. None for
-    the latter means the mode's own, one of `BLEND_STATIC`, which takes its place. ``iterations``: steps an octave of a
-    frame that inherits under STABLE. ``panorama``: that of `DreamOptions`, once both are in `RenderOptions`.
+    ``blend_flow`` and ``blend_static``: shares (0..1) inherited where it moves and where it is still. None means the
+    mode's own, of `BLEND_FLOW` and `BLEND_STATIC`, which takes its place. ``iterations``: steps at the finest octave of
+    a frame that inherits under STABLE; each coarser octave takes one fewer, but at least one. ``panorama``: that of
+    `DreamOptions`, once both are in `RenderOptions`.
     """
 
     mode: FlowMode = setting(
@@ -258,29 +267,30 @@ class FlowOptions:
         6.0, "-flowthresh", "--flowthresh", metavar="X", low=0, high=255, keyframes="0:6, 48:12",
         help="what counts as moving, where 255 is the fastest motion in the frame",
     )  # fmt: skip
-    blend_flow: float = setting(
-        0.9, "-bm", "--blendflow", metavar="X", low=0, high=1, keyframes="0:0.9, 48:0.5",
-        help="share inherited where the picture moves",
+    blend_flow: float = setting(  # type: ignore[assignment]  # None until it is checked
+        None, "-bm", "--blendflow", metavar="X", low=0, high=1, type=float, keyframes="0:0.9, 48:0.5",
+        help="share inherited where the picture moves", default_text=_by_mode(BLEND_FLOW),
     )  # fmt: skip
     blend_static: float = setting(  # type: ignore[assignment]  # None until it is checked
         None, "-bs", "--blendstatic", metavar="X", low=0, high=1, type=float, keyframes="0:0.1, 48:0.9",
         help="share inherited where it is still",
-        default_text=f"{BLEND_STATIC[FlowMode.OFF]}; with -flow {FlowMode.STABLE:d} {BLEND_STATIC[FlowMode.STABLE]}",
+        default_text=_by_mode(BLEND_STATIC),
     )  # fmt: skip
 
     iterations: int | None = setting(
         None, "-fitr", "--flowiterations", metavar="N", low=0, high=100_000, type=int, historic=None,
         keyframes="0:3, 48:6",
-        help=f"with -flow {FlowMode.STABLE:d}: steps an octave of a frame that inherits; a shot's first frame takes "
-        "--iterations",
+        help=f"with -flow {FlowMode.STABLE:d}: steps of a frame that inherits at the finest octave, each coarser one "
+        "takes one fewer; a shot's first frame takes --iterations at each",
         default_text=f"a quarter of --iterations, at least {MIN_FLOW_ITERATIONS}",
     )  # fmt: skip
     panorama: bool = False
 
     def __post_init__(self) -> None:
         check(self)
-        if self.blend_static is None:
-            object.__setattr__(self, "blend_static", BLEND_STATIC[self.mode])  # the class is frozen
+        for name, defaults in (("blend_flow", BLEND_FLOW), ("blend_static", BLEND_STATIC)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, defaults[self.mode])  # the class is frozen
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from deepdream.motion.flow import (
 from deepdream.options import FlowMode, FlowOptions
 
 MIN_MOTION = 0.1  # pixels: a frame in which every pixel moves less is still
-EASE = 0.7  # how far a finished frame is drawn to the warped dream, as a share of its weight
+EASE = 0.4  # how far a finished frame is drawn to the warped dream, as a share of its weight
 MAX_STRENGTH = 1.6  # mean change of a stabilised frame, in units of that of the first frame of its shot
 WRAPPED = 1 / 16  # of a panorama's width: what its flow sees beyond each border
 TRUSTED_PARALLEL = 2  # parallels of at least half the equator, up to 60 degrees, are trusted as the equator is

@@ -6,7 +6,7 @@ Pictures here are float32 tensors (3, h, w) on the network's device: BGR in 0..2
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -66,13 +66,15 @@ def dream(
         trim()
     octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale, options.panorama)
     detail = torch.zeros_like(octaves[-1])
-    for number, base in enumerate(reversed(octaves), 1):
+    iterations = octave_iterations(options)
+    for number, (base, steps_here) in enumerate(zip(reversed(octaves), reversed(iterations)), 1):
         size = (base.shape[1], base.shape[2])
         x = base + resize(detail, size, options.panorama)
         weight = None if mask is None else torch.from_numpy(weights(resize_mask(mask, size[::-1]))).to(x.device)[None]
         for tile in divide(*size, division):
             part = None if weight is None else weight[tile.index]
-            steps = ascend(x[tile.index], network, layer, objective, options, rng, division, part)
+            here = replace(options, iterations=steps_here)
+            steps = ascend(x[tile.index], network, layer, objective, here, rng, division, part)
             for iteration, mean_gradient in enumerate(steps, 1):
                 if on_step:
                     pixels, current = tile.size[0] * tile.size[1], partial(to_picture, x, network)
@@ -88,7 +90,13 @@ def dream(
 def pixel_steps(height: int, width: int, options: DreamOptions) -> int:
     """How much work the dream of a picture is: pixels times iterations, over all octaves."""
     sizes = octave_sizes(height, width, options.octaves, options.octave_scale)
-    return options.iterations * sum(h * w for h, w in sizes)
+    return sum(steps * h * w for steps, (h, w) in zip(octave_iterations(options), sizes))
+
+
+def octave_iterations(options: DreamOptions) -> list[int]:
+    """The number of steps at each octave, the finest first. Where they taper, each coarser octave takes one fewer."""
+    steps = options.iterations
+    return [max(min(steps, 1), steps - octave) if options.taper else steps for octave in range(options.octaves)]
 
 
 def pyramid(picture: torch.Tensor, octaves: int, scale: float, panorama: bool = False) -> list[torch.Tensor]:

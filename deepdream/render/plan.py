@@ -158,7 +158,8 @@ def options_at(options: RenderOptions, number: int) -> FrameOptions:
 
 def _steps(options: RenderOptions) -> float:
     """What the steps of a frame that inherits under STABLE come to, in grey levels."""
-    return options.dream.step_size * options.dream.octaves * (options.flow.iterations or 0)
+    few = replace(options.dream, iterations=options.flow.iterations or 0, taper=True)
+    return options.dream.step_size * sum(ascent.octave_iterations(few))
 
 
 def variants(options: RenderOptions, count: int) -> list[RenderOptions]:

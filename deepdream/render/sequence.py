@@ -1,5 +1,6 @@
 """The loop over frames: start picture, dream, save. A stopped run goes on after its last whole frame."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from deepdream.files.frames import read_frame, write_frame
 from deepdream.files.masks import read_mask
 from deepdream.interface import Network
 from deepdream.machine import describe
+from deepdream.memory.malloc import TRIM_ABOVE_PIXELS
 from deepdream.motion.flow import wrap_around
 from deepdream.motion.inheritance import Motion, estimate_motion, inherits
 from deepdream.picture import ascent
@@ -114,7 +116,10 @@ def _after_step(
 
 
 def _read_frames(render: Render, reader: Executor, background: Background) -> Iterator[_Frame]:
-    """The frames still to do; ``reader`` reads each, and estimates its motion, while the one before it is in use."""
+    """The frames still to do; ``reader`` reads each while the one before it is in use, and estimates its motion.
+
+    Not that of large frames, whose flows take memory that the network needs.
+    """
     ahead = None
     for number, following in pairwise((*render.todo, None)):
         assert number is not None
@@ -130,7 +135,9 @@ def _read_ahead(render: Render, number: int, last: _Frame | None) -> _Frame:
     if number == 0 or not inherits(flow):
         return _Frame(number, source, digest)
     previous = last.source if last and last.number == number - 1 else _read_source(render, number - 1)
-    return _Frame(number, source, digest, previous, estimate_motion(previous.small, source.small, flow))
+    is_large = math.prod(render.dream_size) >= TRIM_ABOVE_PIXELS
+    motion = None if is_large else estimate_motion(previous.small, source.small, flow)
+    return _Frame(number, source, digest, previous, motion)
 
 
 def _previous(render: Render, frame: _Frame, last: tuple[int, Dream] | None) -> Previous | None:
