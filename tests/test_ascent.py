@@ -439,13 +439,22 @@ def test_tiny_pictures_dream_with_the_default_network(default_network):
     assert dreamed.shape == picture.shape and (dreamed != picture).any()
 
 
+@pytest.mark.parametrize("iterations, wanted", [(0, [0, 0, 0, 0]), (1, [1, 1, 1, 1]), (3, [1, 1, 2, 3])])
+def test_steps_taper_towards_the_coarse_octaves(iterations, wanted):
+    reports = []
+    options = {"octaves": 4, "octave_scale": 1.2, "iterations": iterations, "taper": True}
+    dream(noise(41, 53), Wavy(), on_step=reports.append, **options)
+    taken = [len(list(group)) for _, group in groupby(report.octave for report in reports)]
+    assert taken == [count for count in wanted if count]
+
+
 # --- Reports ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", DivideMode)
-def test_the_reports_add_up_to_the_work(mode):
+@pytest.mark.parametrize("mode, taper", [*((mode, False) for mode in DivideMode), (DivideMode.OFF, True)])
+def test_the_reports_add_up_to_the_work(mode, taper):
     reports = []
-    options = {"octaves": 3, "iterations": 2}
+    options = {"octaves": 3, "iterations": 2, "taper": taper}
     dreamed = dream(noise(41, 53), Wavy(), DivideOptions(mode, 20, 20), reports.append, **options)
     assert sum(report.pixels for report in reports) == ascent.pixel_steps(41, 53, DreamOptions(**options))
     assert [number for number, _ in groupby(report.octave for report in reports)] == [1, 2, 3]

@@ -108,7 +108,7 @@ def test_help_tells_the_range_that_is_checked():
     assert helps["--octaves"] == "number of octaves (1 to 64; default: 4; over time: 0:4, 48:6)"
     assert helps["--octavescale"] == "ratio between octaves (greater than 1; default: 1.4; over time: 0:1.4, 48:1.6)"
     assert helps["--seed"] == "seed of the jitter (at least 0; default: 0)"
-    assert helps["--blendstatic"].endswith("(0 to 1; default: 0.1; with -flow 2 0.9; over time: 0:0.1, 48:0.9)")
+    assert helps["--blendstatic"].endswith("(0 to 1; default: 0.1; with -flow 2 1; over time: 0:0.1, 48:0.9)")
     assert helps["--flow"].endswith("(default: 0)")
     assert helps["--layers"].endswith("(default: customloop; over time: 0:conv3, 48:conv4)")
 
@@ -120,7 +120,7 @@ def test_the_manifests_entries_are_those_of_renders_begun_before():
         ("--layers", ["customloop"]), ("--octaves", 4), ("--octavescale", 1.4), ("--iterations", 10),
         ("--stepsize", 1.5), ("--jitter", 32), ("--zoom", 1.0), ("--preview", 0),
         ("--dreamwidth", 0), ("--panorama", False), ("--seed", 7), ("--smooth", 1.0), ("--colors", "dream"),
-        ("--flow", 2), ("--flowthresh", 6.0), ("--blendflow", 0.9), ("--blendstatic", 0.9), ("--flowiterations", 3),
+        ("--flow", 2), ("--flowthresh", 6.0), ("--blendflow", 1.0), ("--blendstatic", 1.0), ("--flowiterations", 3),
         ("--divide", 2), ("--maxWidth", 1500), ("--maxHeight", 1500),
     ]  # fmt: skip
 

@@ -67,13 +67,13 @@ def dream(
     octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale, options.panorama)
     detail = torch.zeros_like(octaves[-1])
     iterations = octave_iterations(options)
-    for number, (base, steps_here) in enumerate(zip(reversed(octaves), reversed(iterations)), 1):
+    for number, (base, count) in enumerate(zip(reversed(octaves), reversed(iterations)), 1):
         size = (base.shape[1], base.shape[2])
         x = base + resize(detail, size, options.panorama)
         weight = None if mask is None else torch.from_numpy(weights(resize_mask(mask, size[::-1]))).to(x.device)[None]
         for tile in divide(*size, division):
             part = None if weight is None else weight[tile.index]
-            here = replace(options, iterations=steps_here)
+            here = replace(options, iterations=count)
             steps = ascend(x[tile.index], network, layer, objective, here, rng, division, part)
             for iteration, mean_gradient in enumerate(steps, 1):
                 if on_step:
