@@ -302,4 +302,4 @@ def test_a_still_noisy_scene_changes_less_than_with_plain_flow_and_does_not_grow
         strength = np.abs(dreams - small).mean((1, 2, 3))
         change[mode] = np.abs(np.diff(dreams[8:], axis=0)).mean() / strength[8:].mean()
     assert change[FlowMode.STABLE] < 0.6 * change[FlowMode.BLEND]
-    assert strength.max() < 1.05 * inheritance.MAX_STRENGTH * strength[0]
+    assert strength[-4:].mean() < 1.15 * strength[6:10].mean()
