@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from deepdream.arguments import parse
-from deepdream.errors import DreamError, UsageError, is_out_of_memory
+from deepdream.errors import DreamError, UsageError
 from deepdream.geometry import check_panorama
 from deepdream.options import (
     GROUPS,
@@ -26,11 +27,12 @@ from deepdream.options import (
     Arguments,
     FlowMode,
     NetworkOptions,
+    PartOptions,
     RunOptions,
     settings_in,
 )
 from deepdream.schedule import has_keyframes, keyframes, parse_texts, values_of
-from deepdream.settings import NO_FILE
+from deepdream.settings import NO_FILE, at
 from deepdream.show.progress import Screen, one_line, write_log
 from deepdream.video.formats import CONTAINERS
 
@@ -111,11 +113,22 @@ def _run(arguments: Arguments, screen: Screen) -> None:
         return print_schedule(arguments)
     _check_mode(run)
     source, target = Path(run.input), Path(run.output)
-    mode = "extract" if run.extract else "create" if run.create else "all" if source.is_file() else "dream"
+    mode = "extract" if run.extract else "create" if run.create else _dream_mode(run, source)
     _tell_unused(arguments, mode, screen)
     runs: dict[str, Callable[[Arguments, Screen, Path, Path], None]]
-    runs = {"extract": run_extract, "dream": run_dream, "create": run_create, "all": run_all}
+    runs = {"extract": run_extract, "dream": run_dream, "create": run_create, "all": run_all,
+            "picture": run_picture, "dive": run_dive}  # fmt: skip
     runs[mode](arguments, screen, source, target)
+
+
+def _dream_mode(run: RunOptions, source: Path) -> str:
+    from deepdream.files.frames import is_picture
+
+    if not source.is_file():
+        return "dream"
+    if not is_picture(source):
+        return "all"
+    return "dive" if run.frames else "picture"
 
 
 def _check_mode(run: RunOptions) -> None:
@@ -136,8 +149,13 @@ def _tell_unused(arguments: Arguments, mode: str, screen: Screen) -> None:
     """Say which of the given options belong to another mode (batch files often share one list of options)."""
     others = [group for group in GROUPS if mode != "all" and mode not in group.modes]
     elsewhere = {setting.name for group in others for setting in settings_in(group)}
+    elsewhere.discard("--flow" if mode in ("picture", "dive") else "")  # it says how smooth they are
     if arguments.render.flow.mode != FlowMode.STABLE:
         elsewhere.add("--flowiterations")
+    if mode != "dive":
+        elsewhere.add("--frames")
+    if mode == "picture":
+        elsewhere |= {"--zoom", "--rotate", "--image_type"}
     unused = [name for name in arguments.given if name in elsewhere]
     if unused:
         screen.tell(f"{', '.join(unused)}: these change nothing in this mode")
@@ -173,11 +191,16 @@ def run_dream(
     source: Path,
     output: Path,
     loaded: "tuple[Network, tuple[str, ...] | Schedule] | None" = None,
+    is_dive: bool = False,
 ) -> None:
-    """Mode dream: a directory of frames into another. ``loaded``: what `_load_network` gave, if it is loaded."""
+    """Mode dream: a directory of frames into another. ``loaded``: what `_load_network` gave, if it is loaded.
+
+    A dive: the picture ``source`` again and again.
+    """
     from deepdream.files.clip import read_clip
-    from deepdream.files.frames import PREVIEW_NAME, open_frames, read_note
+    from deepdream.files.frames import PREVIEW_NAME, FrameDirectory, open_frames, read_note
     from deepdream.files.note import dream_note
+    from deepdream.files.photo import read_photo, write_source
     from deepdream.files.space import frame_bytes, space_warning
     from deepdream.memory import predict as memory
     from deepdream.render.plan import check_source, open_render
@@ -185,14 +208,24 @@ def run_dream(
     from deepdream.video.mask import check_mask, mask_frames
 
     started = time.monotonic()
-    guide = _find_guide(arguments.render.guide, source)
-    options = replace(arguments.render, guide=guide)
-    frames = open_frames(source, options.image_type, leave_out=filter(None, values_of(guide)))
+    guide = _find_guide(arguments.render.guide, source.parent if is_dive else source)
+    options = replace(arguments.render, guide=guide, dive=is_dive)
+    if is_dive:
+        frames = FrameDirectory(source, (source,) * (arguments.run.frames or 1), options.image_type or "png")
+    else:
+        frames = open_frames(source, options.image_type, leave_out=filter(None, values_of(guide)))
     check_source(frames, output)  # before the network loads
     masks = check_mask(options.mask, len(frames.paths))
     network, layers = loaded or _load_network(arguments, screen)
-    note = None if arguments.run.no_settings else dream_note(source, network, arguments.network, options)
-    count, overwrite = len(frames.paths), arguments.run.overwrite
+    run, count, overwrite = arguments.run, len(frames.paths), arguments.run.overwrite
+    note = (
+        None
+        if run.no_settings
+        else dream_note(source, network, arguments.network, options, run.frames if is_dive else None)
+    )
+    if is_dive:
+        photo = write_source(read_photo(source), source, output)
+        frames = replace(frames, paths=(photo,) * count)
     if masks:
         with screen.counter("extract the masks") as on_progress:
             options = replace(options, mask=mask_frames(masks, output, overwrite, on_progress))
@@ -219,14 +252,10 @@ def run_dream(
         pixels = render.size[0] * render.size[1]
         remedy = "a smaller --preview, or fewer frames"
         screen.tell(*space_warning(output, todo * frame_bytes(pixels, frames.image_type), remedy))
-    with screen.dream(render.pixel_steps, render.cut_pixel_steps, count, output / PREVIEW_NAME) as progress:
-        try:
-            for report in dream_frames(render, network, progress.on_step, progress.on_cut):
-                progress.on_frame(report)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            raise DreamError(memory.explain(error, *dreamed)) from error
+    work = render.pixel_steps, render.cut_pixel_steps, count, output / PREVIEW_NAME
+    with screen.dream(*work) as progress, memory.explained(*dreamed):
+        for report in dream_frames(render, network, progress.on_step, progress.on_cut):
+            progress.on_frame(report)
     screen.tell(f"{count} frames ({todo} dreamed now) in {_duration(started)}: {output}")
 
 
@@ -263,12 +292,7 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
             f"{source} is a video, so -o {video} must be one too ({', '.join(CONTAINERS)}); "
             "to extract its frames alone add -e 1"
         )
-    work = video.with_suffix(".frames")
-    for directory in (work, work / "Input", work / "Output"):
-        if directory.is_symlink():
-            raise UsageError(
-                f"{directory} is a link that leads elsewhere; remove it, or take the three steps one by one"
-            )
+    work = _work_directory(video)
     # What would stop the later steps stops the first one.
     run = arguments.run
     check_create(video, arguments.video, run.overwrite, source)
@@ -290,6 +314,73 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     network, _ = loaded
     note = film_note(source, network, arguments.network, arguments.render, arguments.part, arguments.video)
     run_create(arguments, screen, work / "Output", video, note)
+
+
+def _work_directory(video: Path) -> Path:
+    """Where the frames of a video stay that is made in one go."""
+    work = video.with_suffix(".frames")
+    for directory in (work, work / "Input", work / "Output"):
+        if directory.is_symlink():
+            raise UsageError(
+                f"{directory} is a link that leads elsewhere; remove it, or take the three steps one by one"
+            )
+    return work
+
+
+def run_dive(arguments: Arguments, screen: Screen, source: Path, target: Path) -> None:
+    """A dive into a picture: each frame is the last dream, moved and dreamed again. Into a directory or a video."""
+    from deepdream.files.note import film_note
+    from deepdream.files.photo import photo_type
+    from deepdream.video.create import check_create
+
+    run = arguments.run
+    if photo_type(target):
+        raise UsageError(f"--frames {run.frames}: {target} is one picture; -o takes a video, or a directory of frames")
+    if target.suffix.lower() not in CONTAINERS:
+        return run_dream(arguments, screen, source, target, is_dive=True)
+    check_create(target, arguments.video, run.overwrite, source)
+    output = _work_directory(target) / "Output"
+    loaded = _load_network(arguments, screen)
+    run_dream(arguments, screen, source, output, loaded, is_dive=True)
+    render = replace(arguments.render, dive=True)
+    note = film_note(source, loaded[0], arguments.network, render, PartOptions(), arguments.video, run.frames)
+    run_create(arguments, screen, output, target, note)
+
+
+def run_picture(arguments: Arguments, screen: Screen, source: Path, target: Path) -> None:
+    """Dream one picture."""
+    from deepdream import api
+    from deepdream.files.frames import PREVIEW_NAME
+    from deepdream.files.masks import find_masks
+    from deepdream.files.note import dream_note
+    from deepdream.files.photo import check_photo, read_photo, write_photo
+    from deepdream.geometry import at_width
+    from deepdream.memory import predict as memory
+    from deepdream.picture.ascent import pixel_steps
+    from deepdream.render.plan import with_layers
+
+    started = time.monotonic()
+    check_photo(target, source, arguments.run.overwrite)
+    options = replace(arguments.render, guide=_find_guide(arguments.render.guide, source.parent))
+    photo = read_photo(source).at_width(options.dream.preview)
+    if options.mask:
+        find_masks(options.mask, 1)
+    network, layers = _load_network(arguments, screen)
+    options = with_layers(options, layers)
+    size = photo.pixels.shape[1::-1]
+    dreamed = network, values_of(options.dream.layers)[0], size, at(options, 0)
+    warning = memory.warning(*dreamed)
+    if warning:
+        screen.tell(warning)
+    work = pixel_steps(*at_width(size, options.dream.dream_width)[::-1], at(options, 0).dream)
+    with (
+        screen.dream(work, lambda number: 0, 1, target.with_name(PREVIEW_NAME)) as progress,
+        memory.explained(*dreamed),
+    ):
+        pixels = api.dream(photo.pixels, network, options, partial(progress.on_step, 0), screen.tell)
+    note = None if arguments.run.no_settings else dream_note(source, network, arguments.network, arguments.render)
+    write_photo(target, replace(photo, pixels=pixels), note)
+    screen.tell(f"dreamed in {_duration(started)}: {target}")
 
 
 def _load_network(arguments: Arguments, screen: Screen) -> "tuple[Network, tuple[str, ...] | Schedule]":
@@ -344,6 +435,8 @@ def print_schedule(arguments: Arguments) -> None:
     guide = _find_guide(arguments.render.guide, source)
     if not run.input:
         count = None
+    elif run.frames:
+        count = run.frames
     elif source.is_dir():
         count = len(open_frames(source, run.image_type, filter(None, values_of(guide))).paths)
     else:

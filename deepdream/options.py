@@ -19,6 +19,7 @@ from deepdream.settings import NO_FILE, Setting, check, setting, settings_of
 CUSTOM_LOOP = "customloop"
 NO_AUDIO = NO_FILE
 IMAGE_TYPES = {"jpg": (".jpg", ".jpeg"), "png": (".png",)}
+PICTURE_ENDINGS = (*IMAGE_TYPES["jpg"], *IMAGE_TYPES["png"], ".webp", ".bmp", ".tif", ".tiff")
 ENGINES = ("torch", "caffe")
 PRECISIONS = ("float32", "bfloat16")
 DEFAULT_FRAME_RATE = Fraction(25)
@@ -101,15 +102,25 @@ class RunOptions:
 
     input: str = setting(
         "", "-i", "--input", metavar="PATH", default_text=None,
-        help="directory of frames, or a video to extract or dream",
+        help="directory of frames, or a video to extract or dream, or a picture to dream",
     )  # fmt: skip
     output: str = setting(
-        "", "-o", "--output", metavar="PATH", default_text=None, help="directory of frames, or the video to make"
+        "",
+        "-o",
+        "--output",
+        metavar="PATH",
+        default_text=None,
+        help="directory of frames, or the video or picture to make",
     )
     extract: int = setting(
         0, "-e", "--extract", choices=(0, 1), nargs="?", const=1, help="extract the frames of a video"
     )
     create: int = setting(0, "-c", "--create", choices=(0, 1), nargs="?", const=1, help="create a video from frames")
+    frames: int | None = setting(
+        None, "--frames", metavar="N", type=int, low=1, high=1_000_000, default_text="none",
+        help="dive into a picture for so many frames, each the last dream, enlarged by --zoom, turned by --rotate, and "
+        "dreamed again",
+    )  # fmt: skip
     image_type: str | None = setting(
         None, "-it", "--image_type", metavar="jpg/png", type=parse_image_type,
         help="which frames to read and which kind to write",
@@ -181,8 +192,8 @@ class DreamOptions:
     ``octaves`` pictures, each ``octave_scale`` times smaller than the one before, each given ``iterations`` ascent
     steps of ``step_size`` grey levels (mean over the picture) under random shifts of up to ``jitter`` pixels, drawn
     from ``seed``. With ``taper`` each coarser octave takes one step fewer than the next finer. ``zoom`` enlarges what a
-    frame inherits; ``preview`` is the width in pixels at which to dream (0: the frames' own). ``layers``: names, one a
-    frame, in turn. `deepdream.keyframes` stands in for a value that changes over time.
+    frame inherits, ``rotate`` turns it by degrees; ``preview`` is the width in pixels at which to dream (0: the frames'
+    own). ``layers``: names, one a frame, in turn. `deepdream.keyframes` stands in for a value that changes over time.
     """
 
     layers: tuple[str, ...] = setting(
@@ -211,6 +222,10 @@ class DreamOptions:
     zoom: float = setting(
         1.0, "-z", "--zoom", metavar="X", low=1, high=100, keyframes="0:1, 48:1.02",
         help="enlarge what a frame inherits about the centre; 1 is not at all",
+    )  # fmt: skip
+    rotate: float = setting(
+        0.0, "--rotate", metavar="DEGREES", low=-180, high=180, historic=0, keyframes="0:0, 48:0.5",
+        help="turn what a frame inherits about the centre, clockwise",
     )  # fmt: skip
     preview: int = setting(
         0, "-p", "--preview", metavar="WIDTH", low=0, high=32_768,
@@ -243,8 +258,9 @@ class DreamOptions:
         for layers in values_of(self.layers):
             if not (layers and all(layers)):
                 raise UsageError(f"--layers {' '.join(layers)}: expected layer names")
-        if self.panorama and set(values_of(self.zoom)) != {1}:
-            raise UsageError(f"--zoom {self.zoom}: a --panorama has no centre to enlarge about; leave it out")
+        for name, value, none in (("--zoom", self.zoom, 1), ("--rotate", self.rotate, 0)):
+            if self.panorama and set(values_of(value)) != {none}:
+                raise UsageError(f"{name} {value}: a --panorama has no centre to move about; leave it out")
 
 
 @dataclass(frozen=True)
@@ -315,7 +331,7 @@ class RenderOptions:
 
     ``guide``: the path of a guide image, or None. ``mask``: that of a picture, a directory of them or a video, or None.
     ``image_type``: ``"jpg"``, ``"png"`` or None for that of the frames. What depends on the flow mode and was not given
-    takes its default here. A panorama is not divided.
+    takes its default here. A panorama is not divided. ``dive``: each frame is the last dream, moved; no others come in.
     """
 
     dream: DreamOptions = DreamOptions()
@@ -331,8 +347,11 @@ class RenderOptions:
         "the source",
     )  # fmt: skip
     image_type: str | None = None
+    dive: bool = False
 
     def __post_init__(self) -> None:
+        if self.dive:
+            object.__setattr__(self, "flow", FlowOptions(blend_static=1.0))
         dream, flow = self.dream, replace(self.flow, panorama=self.dream.panorama)
         object.__setattr__(self, "flow", flow)
         if dream.panorama:
@@ -417,13 +436,13 @@ class Group:
 
 
 GROUPS = (
-    Group("what to do", (RunOptions,), ("extract", "dream", "create")),
+    Group("what to do", (RunOptions,), ("extract", "dream", "create", "picture", "dive")),
     Group("the part of a video", (PartOptions,), ("extract",)),
-    Group("the network", (NetworkOptions,), ("dream",)),
-    Group("the dream", (DreamOptions, RenderOptions), ("dream",)),
+    Group("the network", (NetworkOptions,), ("dream", "picture", "dive")),
+    Group("the dream", (DreamOptions, RenderOptions), ("dream", "picture", "dive")),
     Group("from frame to frame (optical flow)", (FlowOptions,), ("dream",)),
-    Group("dividing large frames", (DivideOptions,), ("dream",)),
-    Group("the video", (VideoOptions,), ("create",)),
+    Group("dividing large frames", (DivideOptions,), ("dream", "picture", "dive")),
+    Group("the video", (VideoOptions,), ("create", "dive")),
 )
 
 

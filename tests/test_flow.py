@@ -127,6 +127,28 @@ def test_zoom_favours_no_side(zoom):
     np.testing.assert_allclose(zoomed, zoomed[::-1, ::-1], atol=2 * GREY_LEVELS)
 
 
+@pytest.mark.parametrize("size", [(41, 41), (40, 40)])
+@pytest.mark.parametrize("cubic", [False, True])
+def test_positive_degrees_turn_clockwise(size, cubic):
+    picture = smooth(*size)
+    for rotate, turns in ((90, -1), (-90, 1), (180, 2)):
+        turned = inheritance.zoom_in(picture, 1, rotate, cubic)
+        np.testing.assert_allclose(turned, np.rot90(picture, turns), atol=GREY_LEVELS)
+
+
+@pytest.mark.parametrize("zoom, rotate", [(1.0, 10), (1.02, 0.5), (1.3, -33), (2.0, 120)])
+def test_one_resampling_enlarges_and_turns_and_leaves_no_corner_empty(zoom, rotate):
+    picture = smooth(41, 61)
+    turn = np.radians(rotate)
+    back = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) / zoom  # (row, column)
+    centre = np.array([20, 30])
+    wanted = np.stack([
+        ndimage.affine_transform(plane, back, centre - back @ centre, order=1, mode="mirror")
+        for plane in np.moveaxis(np.float64(picture), -1, 0)
+    ], -1)  # fmt: skip
+    np.testing.assert_allclose(inheritance.zoom_in(picture, zoom, rotate), wanted, atol=2 * GREY_LEVELS)
+
+
 # --- Start picture ---------------------------------------------------------------------------------
 
 

@@ -80,12 +80,12 @@ def test_sharp_sampling_keeps_fine_detail():
     assert soft < 0.85 * stripes.std() and sharp > 0.93 * stripes.std()
 
 
-@pytest.mark.parametrize("zoom", [1.0, 1.05, 2.0])
-def test_zoomed_offsets_sample_the_enlarged_picture(zoom):
+@pytest.mark.parametrize("zoom, rotate", [(1.0, 0), (1.05, 0), (2.0, 0), (1.5, 5), (2.0, -20)])
+def test_zoomed_offsets_sample_the_enlarged_picture(zoom, rotate):
     rows, columns = np.indices((40, 60), dtype=np.float32)
     picture = np.stack([columns * 3, rows * 2, columns + rows], -1)
-    taken = flow.sample(picture, inheritance._zoom_offsets(constant(40, 60, 0, 0), zoom))
-    np.testing.assert_allclose(taken, inheritance.zoom_in(picture, zoom), atol=0.1)
+    taken = flow.sample(picture, inheritance._zoom_offsets(constant(40, 60, 0, 0), zoom, rotate))
+    np.testing.assert_allclose(taken, inheritance.zoom_in(picture, zoom, rotate), atol=0.1)
 
 
 # --- Agreement -------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_the_manifests_entries_are_those_of_renders_begun_before():
     parts = (options.dream, options.flow, options.divide)
     assert [pair for part in parts for pair in manifest_entries(part).items()] == [
         ("--layers", ["customloop"]), ("--octaves", 4), ("--octavescale", 1.4), ("--iterations", 10),
-        ("--stepsize", 1.5), ("--jitter", 32), ("--zoom", 1.0), ("--preview", 0),
+        ("--stepsize", 1.5), ("--jitter", 32), ("--zoom", 1.0), ("--rotate", 0.0), ("--preview", 0),
         ("--dreamwidth", 0), ("--panorama", False), ("--seed", 7), ("--smooth", 1.0), ("--colors", "dream"),
         ("--flow", 2), ("--flowthresh", 6.0), ("--blendflow", 1.0), ("--blendstatic", 1.0), ("--flowiterations", 3),
         ("--divide", 2), ("--maxWidth", 1500), ("--maxHeight", 1500),

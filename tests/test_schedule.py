@@ -88,8 +88,8 @@ def test_the_example_of_each_option_is_what_it_takes(known):
 def test_all_numbers_of_dream_and_flow_change_over_time_but_sizes_and_the_seed():
     names = {known.name for known in SETTINGS if known.keyframes}
     assert names == {
-        "--layers", "--octaves", "--octavescale", "--iterations", "--stepsize", "--jitter", "--zoom", "--smooth",
-        "--flowthresh", "--blendflow", "--blendstatic", "--flowiterations",
+        "--layers", "--octaves", "--octavescale", "--iterations", "--stepsize", "--jitter", "--zoom", "--rotate",
+        "--smooth", "--flowthresh", "--blendflow", "--blendstatic", "--flowiterations",
     }  # fmt: skip
 
 

@@ -323,6 +323,7 @@ def test_it_is_part_of_the_settings_and_is_not_divided(source, tmp_path, small_f
     "size, options, told",
     [
         ((128, 64), ["-z", "1.02"], "--zoom 1.02: a --panorama has no centre"),
+        ((128, 64), ["--rotate", "1"], "--rotate 1.0: a --panorama has no centre"),
         ((128, 64), ["-z", "0:1, 9:1.5"], "a --panorama has no centre"),
         ((128, 66), [], "twice as wide as high, and these are 128x66"),
         ((126, 64), [], "twice as wide as high, and these are 126x64"),

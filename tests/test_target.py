@@ -55,7 +55,7 @@ def test_texts_are_read(text, terms):
         ("a++b", "a term is missing"),
         ("0*a", "out of range"), ("99999*a", "out of range"), ("-0.00001*a", "out of range"),
         ("1.2.3*a", "expected a number"), ("(0:1, 4:x)*a", "keyframe 2, 4:x: expected a number"),
-        ("(0:1, 4:99999)*a", "99999 is out of range"), ("2*a*(0:1, 4:2)", "two weights"),
+        ("(0:1, 4:99999)*a", "99999 is out of range"), ("2*a*(0:1, 4:2)", r"4:2\) has two weights"),
         ("a:", "channels are missing"), ("a:3,", "channels are missing"), (":3", "channels are missing"),
     ],
 )  # fmt: skip

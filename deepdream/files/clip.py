@@ -50,7 +50,7 @@ def read_clip(directory: str | Path) -> Clip | None:
             end_frame=None if fields.get("end_frame") is None else int(fields["end_frame"]),
             panorama=fields["panorama"] if fields.get("panorama") in STEREO_MODES else None,
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a dive's frames come from a file
         return None
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({error!r}); delete it, or extract the video again") from error

@@ -21,9 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from deepdream.errors import UsageError
 from deepdream.files.atomic import write_whole
-from deepdream.options import IMAGE_TYPES
+from deepdream.options import IMAGE_TYPES, PICTURE_ENDINGS
 
-PICTURE_ENDINGS = (*IMAGE_TYPES["jpg"], *IMAGE_TYPES["png"], ".webp", ".bmp", ".tif", ".tiff")
 PREVIEW_NAME = "preview.jpg"  # the live picture of a run: no frame
 JPEG_QUALITY = 95
 PNG_COMPRESSION = 1  # a third larger than the default of 6, and several times as fast
@@ -113,7 +112,7 @@ def _pixel_limit() -> Iterator[None]:
 
 
 @contextmanager
-def _open_picture(path: str | Path) -> Iterator[Image.Image]:
+def open_picture(path: str | Path) -> Iterator[Image.Image]:
     """Open a picture file. Whatever goes wrong with it in the block is a `UsageError` that names it."""
     with _OPEN_LOCK, warnings.catch_warnings(), _pixel_limit():
         # Pillow warns of damage, which is an error here, and of sizes above half the limit, which are allowed.
@@ -139,7 +138,7 @@ def _open_picture(path: str | Path) -> Iterator[Image.Image]:
 def is_picture(path: str | Path) -> bool:
     """Whether a file is one picture, and no video: by what it holds, or by its ending where it is damaged."""
     try:
-        with _open_picture(path):
+        with open_picture(path):
             return True
     except Animated:
         return False
@@ -149,7 +148,7 @@ def is_picture(path: str | Path) -> bool:
 
 def read_size(path: str | Path) -> tuple[int, int]:
     """(width, height) of a picture as it will be read, from its header alone."""
-    with _open_picture(path) as picture:
+    with open_picture(path) as picture:
         sideways = Image.Image.getexif(picture).get(0x0112, 1) >= 5  # PngImageFile's own decodes the whole picture
         return (picture.height, picture.width) if sideways else picture.size
 
@@ -160,12 +159,16 @@ def read_frame(path: str | Path) -> np.ndarray:
     Grey, palette, 16-bit and CMYK are converted, alpha is dropped, EXIF rotation applied. Raises
     `UsageError` where the file is missing, damaged, animated, or no picture.
     """
-    with _open_picture(path) as picture:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I"):
-            grey = np.asarray(picture, dtype=np.int64) // 257
-            picture = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
-        return np.array(picture.convert("RGB"))
+    with open_picture(path) as picture:
+        return to_rgb(ImageOps.exif_transpose(picture))
+
+
+def to_rgb(picture: Image.Image) -> np.ndarray:
+    """A picture as uint8 RGB (h, w, 3); 16-bit grey by its upper 8."""
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture, dtype=np.int64) // 257
+        picture = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+    return np.array(picture.convert("RGB"))
 
 
 def _check_end(path: Path) -> None:
@@ -179,26 +182,39 @@ def _check_end(path: Path) -> None:
 
 def read_note(path: str | Path) -> str | None:
     """The text that `write_frame` was given beside the picture; None where a picture has none."""
-    with _open_picture(path) as picture:
+    with open_picture(path) as picture:
         note = picture.info.get(NOTE_KEY, picture.info.get("comment"))  # PNG, JPEG
     return note.decode(errors="replace") if isinstance(note, bytes) else note
 
 
-def encode_frame(picture: np.ndarray, image_type: str, note: str | None = None) -> bytes:
+def encode_frame(
+    picture: np.ndarray,
+    image_type: str,
+    note: str | None = None,
+    alpha: np.ndarray | None = None,
+    profile: bytes | None = None,
+) -> bytes:
     """uint8 RGB (h, w, 3) as the bytes of a ``"png"`` or ``"jpg"`` file. PNG keeps every value.
 
-    ``note``: text that the file carries beside the picture, as PNG text or JPEG comment.
+    ``note``: text that the file carries beside the picture, as PNG text or JPEG comment. ``alpha``: uint8 (h, w); a
+    JPEG has none, and lies on white. ``profile``: the ICC profile of the picture's colours.
     """
     encoded = io.BytesIO()
     image = Image.fromarray(picture)
+    if alpha is not None:
+        opacity = Image.fromarray(alpha)
+        if image_type == "png":
+            image.putalpha(opacity)
+        else:
+            image = Image.composite(image, Image.new("RGB", image.size, "white"), opacity)
     if image_type == "png":
         text = PngInfo()
         if note:
             text.add_text(NOTE_KEY, note)
-        image.save(encoded, "PNG", compress_level=PNG_COMPRESSION, pnginfo=text)
+        image.save(encoded, "PNG", compress_level=PNG_COMPRESSION, pnginfo=text, icc_profile=profile)
     else:
         comment = (note or "").encode()[:MAX_JPEG_COMMENT]
-        image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0, comment=comment)
+        image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0, comment=comment, icc_profile=profile)
     return encoded.getvalue()
 
 

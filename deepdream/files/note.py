@@ -15,7 +15,15 @@ from typing import Any, Protocol
 
 from deepdream import __version__
 from deepdream.errors import UsageError, one_line
-from deepdream.options import IMAGE_TYPES, NetworkOptions, PartOptions, RenderOptions, RunOptions, VideoOptions
+from deepdream.options import (
+    IMAGE_TYPES,
+    PICTURE_ENDINGS,
+    NetworkOptions,
+    PartOptions,
+    RenderOptions,
+    RunOptions,
+    VideoOptions,
+)
 from deepdream.settings import words
 
 PROGRAM = "dreamer.py"
@@ -28,9 +36,15 @@ class NamedNetwork(Protocol):
     digest: str
 
 
-def dream_note(source: str | Path, network: NamedNetwork, engine: NetworkOptions, options: RenderOptions) -> str:
-    """The note of frames dreamed from those in ``source`` with a network that ``engine`` chose."""
-    run = RunOptions(input=str(source), image_type=options.image_type)
+def dream_note(
+    source: str | Path,
+    network: NamedNetwork,
+    engine: NetworkOptions,
+    options: RenderOptions,
+    frames: int | None = None,
+) -> str:
+    """The note of frames dreamed from ``source`` with a network that ``engine`` chose; a dive has ``frames`` frames."""
+    run = RunOptions(input=str(source), image_type=options.image_type, frames=frames)
     return _note(network, _command(run, engine, options))
 
 
@@ -41,9 +55,10 @@ def film_note(
     options: RenderOptions,
     part: PartOptions,
     video: VideoOptions,
+    frames: int | None = None,
 ) -> str:
-    """The note of a video dreamed from ``part`` of the video ``source`` in one go."""
-    run = RunOptions(input=str(source), image_type=options.image_type)
+    """The note of a video dreamed from ``part`` of ``source`` in one go, or of a dive of ``frames`` frames."""
+    run = RunOptions(input=str(source), image_type=options.image_type, frames=frames)
     return _note(network, _command(run, part, engine, options, video))
 
 
@@ -68,7 +83,8 @@ def commands(note: str, path: str | Path) -> list[str]:
     if not found:
         raise UsageError(f"{path} carries no settings")
     # A step writes what the next one reads; the last one made this file.
-    is_frame = any(path.suffix.lower() in endings for endings in IMAGE_TYPES.values())
+    is_photo = "--frames" not in found[-1] and Path(inputs[-1]).suffix.lower() in (*PICTURE_ENDINGS, ".gif")
+    is_frame = not is_photo and any(path.suffix.lower() in endings for endings in IMAGE_TYPES.values())
     outputs = [*inputs[1:], path.parent.name if is_frame else path.name]
     return [one_line(shlex.join([*command, "--output", output])) for command, output in zip(found, outputs)]
 

@@ -6,12 +6,13 @@ which ``scripts/fit_memory.py`` measures again.
 
 import math
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 
-from deepdream.errors import OutOfMemory, first_line
+from deepdream.errors import DreamError, OutOfMemory, first_line, is_out_of_memory
 from deepdream.geometry import at_width, divide, divide_gradient, seen_sizes
 from deepdream.memory.available import available
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS
@@ -67,6 +68,19 @@ def warning(network: SizedNetwork, layers: Sequence[str], size: tuple[int, int],
         f"frames of {size[0]}x{size[1]}{tiles} need about {_gigabytes(needed)} at {layer}, and {_gigabytes(free)} "
         f"are free: {_tiling_hint(network, layer, size, part, options, ADVISED_SHARE * free)}"
     )
+
+
+@contextmanager
+def explained(
+    network: SizedNetwork, layers: Sequence[str], size: tuple[int, int], options: RenderOptions
+) -> Iterator[None]:
+    """A block that dreams; where memory does not suffice it ends with the `DreamError` that `explain` words."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DreamError(explain(error, network, layers, size, options)) from error
 
 
 def explain(

@@ -123,37 +123,55 @@ def parallels(height: int) -> np.ndarray:
 
 
 def inherit(
-    previous: np.ndarray, current: np.ndarray, dream: np.ndarray, motion: Motion, options: FlowOptions, zoom: float
+    previous: np.ndarray,
+    current: np.ndarray,
+    dream: np.ndarray,
+    motion: Motion,
+    options: FlowOptions,
+    zoom: float,
+    rotate: float = 0.0,
 ) -> Inheritance:
     """What the ``current`` source frame takes over from ``dream``, that of the ``previous`` source frame."""
     nothing = options.mode == FlowMode.STABLE and not (options.blend_flow or options.blend_static)
     if motion.is_cut or nothing:
         return Inheritance(current.astype(np.float32))
     if options.mode == FlowMode.STABLE:
-        return _inherit_stable(previous, current, dream, motion, options, zoom)
-    return Inheritance(_blend(previous, current, dream, motion, options, zoom))
+        return _inherit_stable(previous, current, dream, motion, options, zoom, rotate)
+    return Inheritance(_blend(previous, current, dream, motion, options, zoom, rotate))
 
 
 def _blend(
-    previous: np.ndarray, current: np.ndarray, dream: np.ndarray, motion: Motion, options: FlowOptions, zoom: float
+    previous: np.ndarray,
+    current: np.ndarray,
+    dream: np.ndarray,
+    motion: Motion,
+    options: FlowOptions,
+    zoom: float,
+    rotate: float,
 ) -> np.ndarray:
     """Where it is still the frame takes ``blend_static`` of the dream. Where it moves it takes ``blend_flow`` of the
     hallucination, shifted along the flow, on top of itself."""
     start = current.astype(np.float32)
-    still = start + options.blend_static * (zoom_in(dream, zoom) - start)
+    still = start + options.blend_static * (zoom_in(dream, zoom, rotate) - start)
     if motion.flow is None:
         return still
-    hallucination = zoom_in(dream.astype(np.float32) - previous, zoom)
+    hallucination = zoom_in(dream.astype(np.float32) - previous, zoom, rotate)
     moved = np.clip(start + options.blend_flow * warp(hallucination, motion.flow, options.panorama), 0, 255)
     moves = motion_mask(motion.flow, options.threshold, options.panorama)
     return np.where(moves[..., None], moved, still)
 
 
 def _inherit_stable(
-    previous: np.ndarray, current: np.ndarray, dream: np.ndarray, motion: Motion, options: FlowOptions, zoom: float
+    previous: np.ndarray,
+    current: np.ndarray,
+    dream: np.ndarray,
+    motion: Motion,
+    options: FlowOptions,
+    zoom: float,
+    rotate: float,
 ) -> Inheritance:
     assert motion.flow is not None and motion.trust is not None
-    offsets = _zoom_offsets(motion.flow, zoom)
+    offsets = _zoom_offsets(motion.flow, zoom, rotate)
     hallucination = sample(dream.astype(np.float32) - previous, offsets, cubic=True, panorama=options.panorama)
     warped = np.clip(current + hallucination, 0, 255)
     moves = motion_mask(motion.flow, options.threshold, options.panorama)
@@ -175,23 +193,39 @@ def motion_mask(flow: np.ndarray, threshold: float, panorama: bool = False) -> n
     return speed * (255 / fastest) > threshold
 
 
-def zoom_in(picture: np.ndarray, zoom: float) -> np.ndarray:
-    """``picture`` enlarged by ``zoom`` (>= 1) about its centre and cropped to its size: float32 (h, w, c)."""
-    if zoom == 1:
+def zoom_in(picture: np.ndarray, zoom: float, rotate: float = 0.0, cubic: bool = False) -> np.ndarray:
+    """``picture`` enlarged by ``zoom`` (>= 1) about its centre, turned clockwise by ``rotate`` degrees, and cropped to
+    its size: float32 (h, w, c).
+
+    What comes in at the corners is the picture mirrored at its edge.
+    """
+    if zoom == 1 and rotate == 0:
         return picture.astype(np.float32)
     height, width = picture.shape[:2]
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    matrix = np.array([[1 / zoom, 0, centre_x * (1 - 1 / zoom)], [0, 1 / zoom, centre_y * (1 - 1 / zoom)]])
+    (across, down), _ = _back(zoom, rotate)
+    matrix = np.array([
+        [across, down, centre_x * (1 - across) - down * centre_y],
+        [-down, across, centre_y * (1 - across) + down * centre_x],
+    ])  # fmt: skip
     cv2 = opencv()
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(np.float32(picture), matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    flags = (cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(np.float32(picture), matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
 
 
-def _zoom_offsets(offsets: np.ndarray, zoom: float) -> np.ndarray:
-    """The offsets at which to sample a picture so that it also appears enlarged about its centre, as by `zoom_in`."""
-    if zoom == 1:
+def _back(zoom: float, rotate: float) -> np.ndarray:
+    """The matrix (2, 2) from where a point is shown, right and down of the centre, to where it was."""
+    turn = np.radians(rotate)
+    return np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) / zoom
+
+
+def _zoom_offsets(offsets: np.ndarray, zoom: float, rotate: float) -> np.ndarray:
+    """The offsets at which to sample a picture so that it also appears enlarged and turned, as by `zoom_in`."""
+    if zoom == 1 and rotate == 0:
         return offsets
     height, width = offsets.shape[:2]
     rows, columns = np.indices((height, width), dtype=np.float32)
     from_centre = np.stack([columns - (width - 1) / 2, rows - (height - 1) / 2], -1)
+    if rotate:
+        return (from_centre + offsets) @ _back(zoom, rotate).T.astype(np.float32) - from_centre
     return (from_centre + offsets) / np.float32(zoom) - from_centre

@@ -11,19 +11,19 @@ import numpy as np
 
 from deepdream.files.masks import resize_mask, weights
 from deepdream.interface import Network, Objective
-from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit
+from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit, zoom_in
 from deepdream.options import DivideOptions, DreamOptions, FlowMode, FlowOptions
 from deepdream.picture import ascent
 from deepdream.picture.objectives import WeightedSum
-from deepdream.render.dream_size import lay_on, take_off
+from deepdream.render.dream_size import lay_on, shrink, take_off
 
 
 @dataclass(frozen=True)
 class FrameOptions:
     """The options of frame ``number`` (from 0), which is dreamed at ``layer``: a network's layer, or a target.
 
-    ``guide``: the path of its guide image, or None. ``growth``: how many times the steps of the frame before it their
-    size and number are.
+    ``guide``: the path of its guide image, or None. ``dive``: it is the dream before it, moved. ``growth``: how many
+    times the steps of the frame before it their size and number are.
     """
 
     number: int
@@ -32,6 +32,7 @@ class FrameOptions:
     flow: FlowOptions
     divide: DivideOptions
     guide: str | None = None
+    dive: bool = False
     growth: float = 1.0
 
     def dream_options(self, starts_shot: bool) -> DreamOptions:
@@ -90,6 +91,9 @@ def dream_frame(
     ``previous``: None for a frame that inherits nothing. ``on_step`` is called with each step's report, ``on_cut``
     before the dream of a frame at which a new scene starts. Raises as `ascent.dream` does.
     """
+    undreamed = source.full
+    if options.dive and previous is not None:
+        source, previous = _move(options, source, previous.dream), None
     inherited, is_cut = _inherit(options, source, previous)
     mask = None if source.mask is None else resize_mask(source.mask, source.small.shape[1::-1])
     if mask is not None:
@@ -113,7 +117,7 @@ def dream_frame(
         dreamed = inherited.stabilise(dreamed, strength)
     picture = lay_on(dreamed, source.small, source.full, options.dream.panorama)
     if source.mask is not None:  # octaves and the dream's own size are coarser than the mask
-        picture = np.where(source.mask[..., None] > 0, picture, source.full)
+        picture = np.where(source.mask[..., None] > 0, picture, undreamed)
     return Dream(picture, strength, is_cut)
 
 
@@ -130,6 +134,15 @@ def _strength(dreamed: np.ndarray, source: np.ndarray, share: float) -> float:
     return float(np.abs(dreamed.astype(np.float32) - source).mean(dtype=np.float64)) / share if share else 0.0
 
 
+def _move(options: FrameOptions, source: Source, dream: Dream) -> Source:
+    """The source of a frame of a dive: the dream before it, enlarged and turned, in one resampling. float32."""
+    full = np.clip(zoom_in(dream.picture, options.dream.zoom, options.dream.rotate, cubic=True), 0, 255)
+    if source.mask is not None:
+        weight = weights(source.mask)[..., None]
+        full = full * weight + source.full * (1 - weight)
+    return Source(full, shrink(full, source.small.shape[1::-1]), source.mask)
+
+
 def _inherit(options: FrameOptions, source: Source, previous: Previous | None) -> tuple[Inheritance, bool]:
     """What a frame takes over from the dream before it, and whether a scene starts at it."""
     if previous is None:
@@ -137,7 +150,8 @@ def _inherit(options: FrameOptions, source: Source, previous: Previous | None) -
     before = previous.source.small
     motion = previous.motion or estimate_motion(before, source.small, options.flow)
     dream = take_off(previous.dream.picture, previous.source.full, before, options.dream.panorama)
-    return inherit(before, source.small, dream, motion, options.flow, options.dream.zoom), motion.is_cut
+    moved = options.dream.zoom, options.dream.rotate
+    return inherit(before, source.small, dream, motion, options.flow, *moved), motion.is_cut
 
 
 def _jitter(options: FrameOptions) -> np.random.Generator:

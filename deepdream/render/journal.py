@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ class Journal:
                 "choose another output, or --overwrite it"
             )
         whole = [number for number, entry in self._entries.items() if entry.frame_sum == file_sum(paths[number])]
-        changed = [number for number in whole if self._entries[number].source_sum != file_sum(sources[number])]
+        sum_of = cache(file_sum)  # the frames of a dive have one source
+        changed = [number for number in whole if self._entries[number].source_sum != sum_of(sources[number])]
         if changed:
             raise UsageError(
                 f"{sources[min(changed)]} has changed since it was dreamed; restore it, choose another output, "

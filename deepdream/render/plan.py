@@ -153,7 +153,7 @@ def options_at(options: RenderOptions, number: int) -> FrameOptions:
     layers = now.dream.layers
     layer = target_at(layers[number % len(layers)], number)
     growth = _steps(now) / _steps(before) if _steps(before) else 0.0
-    return FrameOptions(number, layer, now.dream, now.flow, now.divide, now.guide, growth)
+    return FrameOptions(number, layer, now.dream, now.flow, now.divide, now.guide, now.dive, growth)
 
 
 def _steps(options: RenderOptions) -> float:
