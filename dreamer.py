@@ -39,6 +39,7 @@ from deepdream.video.formats import CONTAINERS
 if TYPE_CHECKING:
     from deepdream.networks.network import Network
     from deepdream.schedule import Schedule
+    from deepdream.show.report import Reporter
     from deepdream.video.part import Part
 
 INTERRUPTED = 130
@@ -111,12 +112,14 @@ def _run(arguments: Arguments, screen: Screen) -> None:
         return list_layers(arguments, screen)
     if run.print_schedule:
         return print_schedule(arguments)
+    if run.show_layers:
+        return show_layers(arguments, screen)
     _check_mode(run)
     source, target = Path(run.input), Path(run.output)
     mode = "extract" if run.extract else "create" if run.create else _dream_mode(run, source)
     _tell_unused(arguments, mode, screen)
     runs: dict[str, Callable[[Arguments, Screen, Path, Path], None]]
-    runs = {"extract": run_extract, "dream": run_dream, "create": run_create, "all": run_all,
+    runs = {"extract": run_extract, "dream": run_dream_alone, "create": run_create, "all": run_all,
             "picture": run_picture, "dive": run_dive}  # fmt: skip
     runs[mode](arguments, screen, source, target)
 
@@ -156,6 +159,9 @@ def _tell_unused(arguments: Arguments, mode: str, screen: Screen) -> None:
         elsewhere.add("--frames")
     if mode == "picture":
         elsewhere |= {"--zoom", "--rotate", "--image_type"}
+    if mode not in ("dream", "all"):
+        elsewhere.add("--report")
+    elsewhere.add("--frame")  # of --show-layers, which is no mode
     unused = [name for name in arguments.given if name in elsewhere]
     if unused:
         screen.tell(f"{', '.join(unused)}: these change nothing in this mode")
@@ -185,6 +191,11 @@ def run_extract(
     screen.tell(f"{made.clip.frame_count} frames extracted in {_duration(started)}: {directory}")
 
 
+def run_dream_alone(arguments: Arguments, screen: Screen, source: Path, output: Path) -> None:
+    """Mode dream: a directory of frames into another."""
+    finish_report(screen, run_dream(arguments, screen, source, output))
+
+
 def run_dream(
     arguments: Arguments,
     screen: Screen,
@@ -192,10 +203,11 @@ def run_dream(
     output: Path,
     loaded: "tuple[Network, tuple[str, ...] | Schedule] | None" = None,
     is_dive: bool = False,
-) -> None:
-    """Mode dream: a directory of frames into another. ``loaded``: what `_load_network` gave, if it is loaded.
+) -> "Reporter | None":
+    """Dream a directory of frames into another. ``loaded``: what `_load_network` gave, if it is loaded.
 
-    A dive: the picture ``source`` again and again.
+    A dive: the picture ``source`` again and again. Gives the writer of the page of ``--report``, which is to be
+    finished.
     """
     from deepdream.files.clip import read_clip
     from deepdream.files.frames import PREVIEW_NAME, FrameDirectory, open_frames, read_note
@@ -205,6 +217,8 @@ def run_dream(
     from deepdream.memory import predict as memory
     from deepdream.render.plan import check_source, open_render
     from deepdream.render.sequence import dream_frames
+    from deepdream.show.live import Shown
+    from deepdream.show.report import Reporter
     from deepdream.video.mask import check_mask, mask_frames
 
     started = time.monotonic()
@@ -252,11 +266,24 @@ def run_dream(
         pixels = render.size[0] * render.size[1]
         remedy = "a smaller --preview, or fewer frames"
         screen.tell(*space_warning(output, todo * frame_bytes(pixels, frames.image_type), remedy))
-    work = render.pixel_steps, render.cut_pixel_steps, count, output / PREVIEW_NAME
+    shown = Shown(frames.paths, render.dream_size, lambda number: render.options_at(number).layer)
+    work = render.pixel_steps, render.cut_pixel_steps, output / PREVIEW_NAME, shown
+    reporter = Reporter(output) if run.report and not is_dive else None
     with screen.dream(*work) as progress, memory.explained(*dreamed):
         for report in dream_frames(render, network, progress.on_step, progress.on_cut):
             progress.on_frame(report)
+            if reporter:
+                reporter.on_frame(report)
     screen.tell(f"{count} frames ({todo} dreamed now) in {_duration(started)}: {output}")
+    return reporter
+
+
+def finish_report(screen: Screen, reporter: "Reporter | None", video: Path | None = None) -> None:
+    """Write the last page of ``--report``. ``video``: what was made of the frames."""
+    if reporter:
+        with screen.counter("report") as on_progress:
+            page = reporter.finish(video, on_progress)
+        screen.tell(f"report: {page}")
 
 
 def run_create(arguments: Arguments, screen: Screen, directory: Path, path: Path, note: str | None = None) -> None:
@@ -310,10 +337,11 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     screen.tell(*space_warning(work, needed, remedy))
     loaded = _load_network(arguments, screen)
     run_extract(arguments, screen, source, work / "Input", part)
-    run_dream(arguments, screen, work / "Input", work / "Output", loaded)
+    reporter = run_dream(arguments, screen, work / "Input", work / "Output", loaded)
     network, _ = loaded
     note = film_note(source, network, arguments.network, arguments.render, arguments.part, arguments.video)
     run_create(arguments, screen, work / "Output", video, note)
+    finish_report(screen, reporter, video)
 
 
 def _work_directory(video: Path) -> Path:
@@ -337,7 +365,8 @@ def run_dive(arguments: Arguments, screen: Screen, source: Path, target: Path) -
     if photo_type(target):
         raise UsageError(f"--frames {run.frames}: {target} is one picture; -o takes a video, or a directory of frames")
     if target.suffix.lower() not in CONTAINERS:
-        return run_dream(arguments, screen, source, target, is_dive=True)
+        run_dream(arguments, screen, source, target, is_dive=True)
+        return
     check_create(target, arguments.video, run.overwrite, source)
     output = _work_directory(target) / "Output"
     loaded = _load_network(arguments, screen)
@@ -358,6 +387,7 @@ def run_picture(arguments: Arguments, screen: Screen, source: Path, target: Path
     from deepdream.memory import predict as memory
     from deepdream.picture.ascent import pixel_steps
     from deepdream.render.plan import with_layers
+    from deepdream.show.live import Shown
 
     started = time.monotonic()
     check_photo(target, source, arguments.run.overwrite)
@@ -373,8 +403,9 @@ def run_picture(arguments: Arguments, screen: Screen, source: Path, target: Path
     if warning:
         screen.tell(warning)
     work = pixel_steps(*at_width(size, options.dream.dream_width)[::-1], at(options, 0).dream)
+    shown = Shown((source,), size, lambda number: dreamed[1][0])
     with (
-        screen.dream(work, lambda number: 0, 1, target.with_name(PREVIEW_NAME)) as progress,
+        screen.dream(work, lambda number: 0, target.with_name(PREVIEW_NAME), shown) as progress,
         memory.explained(*dreamed),
     ):
         pixels = api.dream(photo.pixels, network, options, partial(progress.on_step, 0), screen.tell)
@@ -444,6 +475,39 @@ def print_schedule(arguments: Arguments) -> None:
     with suppress(BrokenPipeError):
         for line in schedule_lines(replace(arguments.render, guide=guide), count):
             print(line)
+
+
+def show_layers(arguments: Arguments, screen: Screen) -> None:
+    """Dream one frame at each layer of the network, or at those that ``--layers`` names, and write a sheet of them."""
+    from deepdream.render.frame import Source
+    from deepdream.render.plan import with_layers
+    from deepdream.show import sheet
+    from deepdream.show.still import open_mask, open_still
+
+    started = time.monotonic()
+    run, source, path = arguments.run, Path(arguments.run.input), Path(arguments.run.show_layers)
+    if not run.input:
+        raise UsageError("-i/--input is missing: the picture, directory or video of which --show-layers takes a frame")
+    sheet.check_sheet(path, source, run.overwrite)
+    guide = _find_guide(arguments.render.guide, source)
+    still = open_still(source, run.frame, arguments.part, run.image_type, filter(None, values_of(guide)))
+    options = sheet.sheet_options(at(replace(arguments.render, guide=guide), still.number), still.picture.shape[1])
+    picture = sheet.shrink_still(still, options)
+    mask = open_mask(options.mask, still, picture.shape[1::-1]) if options.mask else None
+    network, named = _load_network(arguments, screen)
+    layers = network.features
+    if "--layers" in arguments.given:
+        layers = at(with_layers(options, named), still.number).dream.layers
+    targets = sheet.sheet_targets(network, layers, still.number)
+    with screen.progress(sheet.sheet_work(targets, picture, options), "layers") as progress:
+
+        def on_work(work: float, target: str) -> None:
+            progress.set_postfix_str(target, refresh=False)
+            progress.update(work)
+
+        tiles = sheet.dream_tiles(Source(picture, picture, mask), network, targets, options, on_work)
+    sheet.write_sheet(path, sheet.Sheet(still, picture, tiles, network.name, arguments, options))
+    screen.tell(f"{len(tiles)} layer{'s' if len(tiles) > 1 else ''} in {_duration(started)}: {path}")
 
 
 def _find_guide(name: str | None, directory: Path) -> str | None:

@@ -14,7 +14,8 @@ class Network(Protocol):
     ``layers``: their names, in order; ``loop``: those of its customloop. ``mean``: (3, 1, 1), BGR in 0..255, what is
     subtracted from a picture before it gets here. ``digest``: a sum of the files and the engine. ``precision``: the
     name of the type in which the convolutions compute. ``input_size``: (h, w) that the model declares, or None.
-    ``labels``: the names of its classes, in order, where the model brings them.
+    ``labels``: the names of its classes, in order, where the model brings them. ``features``: the layers that show what
+    it sees at each depth: those in which its blocks end, or its convolutions.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Network(Protocol):
     digest: str
     input_size: tuple[int, int] | None
     labels: tuple[str, ...]
+    features: tuple[str, ...]
 
     def gradient(self, picture: torch.Tensor, layer: str, objective: Objective) -> torch.Tensor:
         """The derivative of the objective at ``layer`` by the picture: float32 (3, h, w) to (3, h, w)."""

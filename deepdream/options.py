@@ -141,6 +141,19 @@ class RunOptions:
         False, "--print-schedule", action="store_true", default_text=None,
         help="print the values of each frame where they change over time, then exit",
     )  # fmt: skip
+    show_layers: str = setting(
+        "", "--show-layers", metavar="SHEET", default_text=None,
+        help="dream one frame at each layer of the network, or those of -l, all equally strong, and write a sheet of "
+        "them: .jpg, .png, or .html",
+    )  # fmt: skip
+    frame: int | None = setting(
+        None, "--frame", metavar="N", type=int, low=0, default_text="the middle one",
+        help="with --show-layers: which frame, counted from 0",
+    )  # fmt: skip
+    report: bool = setting(
+        False, "--report", action="store_true", default_text=None,
+        help="write report.html beside the frames: source and dream, measures by frame, the settings",
+    )  # fmt: skip
     settings: str = setting(
         "", "--settings", metavar="FILE", default_text=None,
         help="print the commands that made a dreamed frame or a created video, then exit",

@@ -81,14 +81,15 @@ class Setting:
             return parse_lists(self.name, value, self.keyframes)
         return tuple(value) if isinstance(value, list) else value
 
-    def words(self, value: Any) -> list[str]:
-        """A value as on the command line; of a path the file's name alone."""
+    def words(self, value: Any, whole_paths: bool = False) -> list[str]:
+        """A value as on the command line; of a path the file's name alone, unless ``whole_paths``."""
         if "action" in self.argument:
             return [self.name]
         if self.takes_text:
+            show = str if whole_paths else _file_name
             if isinstance(value, Schedule):
-                return [self.name, str(Schedule(value.frames, tuple(map(_file_name, value.values))))]
-            return [self.name, _file_name(value)]
+                return [self.name, str(Schedule(value.frames, tuple(map(show, value.values))))]
+            return [self.name, show(value)]
         value = _plain(value) if isinstance(value, Schedule) else value
         values = value if isinstance(value, (tuple, list)) else (value.value if isinstance(value, Enum) else value,)
         return [self.name, *map(str, values)]
@@ -211,14 +212,14 @@ def manifest_entries(options: Any) -> dict[str, object]:
     return {name: _plain(value) for name, value in values}
 
 
-def words(options: Any) -> list[str]:
-    """The shortest command line that gives an instance, with those that it holds."""
+def words(options: Any, whole_paths: bool = False) -> list[str]:
+    """The shortest command line that gives an instance, with those that it holds; see `Setting.words`."""
     found = list(leaves(options))
     kept = {path for path, _, _ in found}
     for path, _, _ in found:  # some defaults depend on other options, so try without each
         if _keep(options, kept - {path}) == options:
             kept.remove(path)
-    return [word for path, known, value in found if path in kept for word in known.words(value)]
+    return [word for path, known, value in found if path in kept for word in known.words(value, whole_paths)]
 
 
 def leaves(options: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Setting, Any]]:

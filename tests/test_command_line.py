@@ -50,7 +50,7 @@ def test_help_answers_without_heavy_imports():
 def test_help_tells_every_option_its_default(run):
     text = run("--help").stdout
     without = {"--help", "--version", "--input", "--output", "--overwrite", "--list-layers", "--print-schedule"}
-    without |= {"--settings", "--no-settings", "--panorama"}
+    without |= {"--settings", "--no-settings", "--panorama", "--show-layers", "--report"}
     for action in build_parser()._actions:
         assert action.option_strings[-1] in text
         if not without & set(action.option_strings):

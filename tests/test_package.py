@@ -93,10 +93,11 @@ def test_the_installed_command_goes_from_a_video_to_a_video(run, tmp_path, insta
     where = run("python", "-c", "import deepdream, dreamer; print(deepdream.__file__, dreamer.__file__, sep='\\n')")
     assert all(installed.parent in Path(line).parents for line in where.splitlines())
     run("dreamer", "-e", "1", "-i", "clip.mp4", "-o", "Input")
-    said = run("dreamer", "-i", "Input", "-o", "Output", "-oct", "1", "-itr", "1", "-flow", "2")
+    said = run("dreamer", "-i", "Input", "-o", "Output", "-oct", "1", "-itr", "1", "-flow", "2", "--report")
     assert "(get_model.py bvlc_googlenet fetches GoogLeNet)" in said
     run("dreamer", "-c", "1", "-i", "Output", "-o", "Video.mp4")
     source, dream = (Image.open(next((place / name).glob("*1.png"))).tobytes() for name in ("Input", "Output"))
+    assert "Source and dream" in (place / "Output" / "report.html").read_text()
     assert source != dream and (place / "Video.mp4").stat().st_size
 
 

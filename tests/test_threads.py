@@ -17,6 +17,7 @@ from deepdream.memory import available
 from deepdream.options import DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
 from deepdream.render.sequence import FrameReport
+from deepdream.show.live import Shown
 from deepdream.show.progress import Screen
 from deepdream.threads import Cores, ThreadBalance, Use, choose, free_cores
 
@@ -193,7 +194,7 @@ def test_a_dream_does_not_depend_on_the_number_of_threads(request, photograph, k
 
 
 def test_a_change_is_told_at_level_2(tmp_path, capsys):
-    with Screen(2).dream(1, lambda number: 0, 4, tmp_path / "preview.jpg") as progress:
+    with Screen(2).dream(1, lambda number: 0, tmp_path, Shown([tmp_path] * 4, (8, 8), str)) as progress:
         for number, count in enumerate((2, 2, 1, 1)):
             progress.on_frame(FrameReport(number, tmp_path / "frame.png", "mixed", 1.0, threads=count))
     told = [line for line in capsys.readouterr().err.splitlines() if "thread" in line]

@@ -54,6 +54,7 @@ def load_network(
         device = _choose_device(gpu, on_message)
         network = TorchNetwork(model, mean, loop, device, _choose_precision(precision, device, on_message), on_message)
     network.labels = files.labels
+    network.features = tuple(_feature_layers(model, "/output"))
     network.digest = _digest(files, network.mean, engine)
     return network
 
@@ -67,11 +68,15 @@ def _mean_and_loop(files: ModelFiles, model: "Model") -> tuple[tuple[float, ...]
     return files.mean or mean, files.loop or loop
 
 
+def _feature_layers(model: "Model", *endings: str) -> list[str]:
+    """The layers in which blocks end, by their types or the ``endings`` of their names; else the convolutions."""
+    ends = [layer.name for layer in model.layers if layer.type in _FEATURES or layer.name.endswith(endings)]
+    return ends if len(ends) >= 3 else [layer.name for layer in model.layers if layer.type == "Convolution"]
+
+
 def _common_loop(model: "Model") -> tuple[str, ...]:
     """Up to five layers from the middle of a net."""
-    features = [layer.name for layer in model.layers if layer.type in _FEATURES]
-    if len(features) < 3:
-        features = [layer.name for layer in model.layers if layer.type == "Convolution"]
+    features = _feature_layers(model)
     middle = features[len(features) // 3 : -1] or features
     return tuple(middle[:: max(1, len(middle) // 5)][:5]) or (model.layers[-1].name,)
 

@@ -42,6 +42,7 @@ class Network(ABC):
 
     precision = "float32"
     labels: tuple[str, ...] = ()  # the names of its classes, where the model brings them
+    features: tuple[str, ...] = ()  # the layers in which its blocks end; `load_network` sets them
     digest: str  # of the files and the engine; `load_network` sets it
 
     def __init__(

@@ -24,6 +24,7 @@ from deepdream.options import HISTORIC
 
 MANIFEST_NAME = "render.json"
 JOURNAL_NAME = "frames.jsonl"
+REPORT_NAME = "report.html"  # the page of a render, which `deepdream.show.report` writes
 _FRAME_NAME = re.compile(r"frame_\d{6,}\.(png|jpg)")
 
 
@@ -179,7 +180,7 @@ class Journal:
     def _clear(self) -> None:
         for path in self._rendered():
             path.unlink()
-        for name in (MANIFEST_NAME, JOURNAL_NAME, PREVIEW_NAME):
+        for name in (MANIFEST_NAME, JOURNAL_NAME, PREVIEW_NAME, REPORT_NAME):
             (self._directory / name).unlink(missing_ok=True)
 
     def _check_settings(self, settings: dict[str, Any]) -> None:

@@ -120,15 +120,20 @@ def match_frames(sources: Iterable[np.ndarray], judge: str = "tvl1", apart: int 
 
     ``judge``: a name in `JUDGES`.
     """
-    estimate = JUDGES[judge]
     scene: deque[np.ndarray] = deque(maxlen=apart + 1)  # the last frames of the current scene
     for number, frame in enumerate(sources):
         if scene and is_cut(scene[-1], frame):
             scene.clear()
         scene.append(frame)
         if len(scene) > apart:
-            backward = estimate(frame, scene[0])
-            yield FramePair(number, number - apart, backward, visible(backward, estimate(scene[0], frame)))
+            yield match_pair(scene[0], frame, number - apart, number, judge)
+
+
+def match_pair(earlier: np.ndarray, later: np.ndarray, other: int, number: int, judge: str) -> FramePair:
+    """The `FramePair` of two source frames, ``other`` and ``number``, of one scene."""
+    estimate = JUDGES[judge]
+    backward = estimate(later, earlier)
+    return FramePair(number, other, backward, visible(backward, estimate(earlier, later)))
 
 
 def warping_error(earlier: np.ndarray, later: np.ndarray, pair: FramePair) -> float:
@@ -175,6 +180,11 @@ def seam_visibility(jumps: np.ndarray, undivided: np.ndarray) -> tuple[float, fl
     return float(visibility.mean()), float(visibility.max())
 
 
+def strength(picture: np.ndarray, source: np.ndarray) -> float:
+    """The mean absolute difference of a dream from its source, both RGB (h, w, 3), in grey levels."""
+    return float(np.abs(np.float32(picture) - source).mean())
+
+
 def luminance(picture: np.ndarray) -> float:
     """The mean luminance of a picture in grey levels (Rec. 709 weights on its values)."""
     return float((np.float32(picture).mean((0, 1)) * LUMINANCE_WEIGHTS).sum())
@@ -206,12 +216,12 @@ def measure_render(
     size = check_sizes(paths)
     by_number = {pair.number: pair for pair in pairs}
     apart = max((pair.number - pair.other for pair in by_number.values()), default=1)
-    strength, bright, warping, jumps = [], [], {}, []
+    strengths, bright, warping, jumps = [], [], {}, []
     recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=apart + 1)
     for number, path in enumerate(paths):
         source, dream = read_at(sources[number], size), read_frame(path)
         recent.append((source, dream))
-        strength.append(np.abs(np.float32(dream) - source).mean())
+        strengths.append(strength(dream, source))
         bright.append(luminance(dream))
         if pair := by_number.get(number):
             of_source, of_dream = (warping_error(*two, pair) for two in zip(recent[0], recent[-1]))
@@ -219,4 +229,4 @@ def measure_render(
         if undivided:
             jumps.append([border_jumps(picture, source, tiles) for picture in (dream, read_frame(undivided[number]))])
     seams = seam_visibility(*np.mean(jumps, 0)) if undivided else None
-    return Measures(Path(directory).name, warping, np.array(strength), np.array(bright), seams)
+    return Measures(Path(directory).name, warping, np.array(strengths), np.array(bright), seams)

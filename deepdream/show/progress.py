@@ -7,21 +7,20 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from deepdream.errors import DreamError, one_line
+from deepdream.errors import one_line
 
 if TYPE_CHECKING:
-    import numpy as np
     from tqdm import tqdm
 
     from deepdream.picture.ascent import StepReport
     from deepdream.render.sequence import FrameReport
+    from deepdream.show.live import LivePicture, Shown
 
-LIVE_PICTURE_SECONDS = 0.5
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left{postfix}"
 BAR_DELAY = 1e-3  # seconds: enough for tqdm to show no bar before there is progress
 LOG_SECONDS = 60.0  # between two lines in a log
@@ -92,14 +91,22 @@ class Screen:
             yield on_progress
 
     @contextmanager
-    def dream(self, work: int, cut_work: Callable[[int], int], count: int, preview: Path) -> "Iterator[DreamProgress]":
-        """The progress of a render of ``count`` frames; ``work`` in pixels times iterations, as reports count it.
+    def dream(
+        self, work: int, cut_work: Callable[[int], int], preview: Path, shown: "Shown"
+    ) -> "Iterator[DreamProgress]":
+        """The progress of a render; ``work`` in pixels times iterations, as reports count it.
 
-        ``cut_work``: what a scene cut at a frame adds to it.
-        ``preview``: the file of the live picture, which -v 3 shows.
+        ``cut_work``: what a scene cut at a frame adds to it. ``preview``: the file of the live picture, of what is
+        ``shown``, which needs -v 3.
         """
-        with self.progress(work, "dream") as progress:
-            yield DreamProgress(self, progress, cut_work, count, LivePicture(preview) if self.level >= 3 else None)
+        with ExitStack() as stack:
+            progress, live = stack.enter_context(self.progress(work, "dream")), None
+            if self.level >= 3:
+                from deepdream.show.live import LivePicture
+
+                live = LivePicture(shown, preview, self.tell)
+                stack.callback(live.close)
+            yield DreamProgress(self, progress, cut_work, len(shown.sources), live)
 
 
 class LogLines:
@@ -170,7 +177,7 @@ class DreamProgress:
                 f"iteration {report.iteration}: mean gradient {report.mean_gradient():.4g}"
             )
         if self._live:
-            self._live.show(report)
+            self._live.show(number, report)
 
     def on_cut(self, number: int) -> None:
         """A scene starts at frame ``number`` (from 0), which takes more steps than was counted."""
@@ -184,36 +191,3 @@ class DreamProgress:
             self._threads = report.threads
             self._screen.detail(f"{frame}: on {report.threads} thread{'s' if report.threads > 1 else ''}")
         self._screen.detail(f"{frame}: {report.layer}, {report.seconds:.1f} s, {report.path}")
-
-
-class LivePicture:
-    """The picture as it grows: in a window where there is a display, else rewritten in place in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._shown = 0.0
-        self._window = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-    def show(self, report: "StepReport") -> None:
-        """Show the picture of a `StepReport`, at most twice a second."""
-        if time.monotonic() - self._shown < LIVE_PICTURE_SECONDS:
-            return
-        picture = report.picture()
-        self._window = self._window and self._show_window(picture)
-        if not self._window:
-            from deepdream.files.frames import write_frame
-
-            with suppress(DreamError):  # Windows does not replace a file that a viewer has open
-                write_frame(self._path, picture, "jpg")
-        self._shown = time.monotonic()
-
-    @staticmethod
-    def _show_window(picture: "np.ndarray") -> bool:
-        import cv2
-
-        try:
-            cv2.imshow("dream", picture[:, :, ::-1])
-            cv2.waitKey(1)
-        except cv2.error:
-            return False  # an OpenCV without windows, or a display that does not answer: the file serves
-        return True
