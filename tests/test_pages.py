@@ -116,6 +116,14 @@ def test_nothing_overflows(open_page, either):
     assert page.evaluate(beyond) == []
 
 
+def test_pictures_keep_their_shape(open_page, either):
+    page = open_page(either)
+    shapes = """[...document.images].filter(image => image.checkVisibility())
+        .map(image => [image.width / image.height, image.naturalWidth / image.naturalHeight])"""
+    found = page.evaluate(shapes)
+    assert len(found) == 4 and all(shown == pytest.approx(own, rel=0.03) for shown, own in found)
+
+
 def test_names_are_text(open_page, either):
     page = open_page(either)
     page.wait_for_timeout(100)

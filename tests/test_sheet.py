@@ -101,6 +101,12 @@ def test_the_layers_of_a_network_are_where_its_blocks_end(default_network, googl
     assert small_network.features == ("conv1", "left", "right", "narrow")
 
 
+def test_googlenets_modules_are_dreamed(googlenet, picture):
+    options = RenderOptions(DreamOptions(octaves=2, iterations=1, jitter=4))
+    tiles = tiles_of(picture, googlenet, googlenet.features, options)
+    assert [tile.label for tile in tiles] == list(googlenet.features) and all(tile.step_size for tile in tiles)
+
+
 def test_the_frame_is_the_one_asked_for_or_the_middle(frames, tmp_path):
     assert (open_still(frames).number, open_still(frames).count) == (2, 4)
     assert open_still(frames, 0).name == "image-000001.png"
