@@ -107,9 +107,11 @@ def test_it_looks_no_more_often_than_the_system_counts(monkeypatch):
     looks = []
     monkeypatch.setattr(threads, "read_use", lambda: looks.append(1) or use(time.monotonic(), 0.0, (2, 0.0)))
     balance = ThreadBalance(2, threads.read_use())
+    balance.update()
+    assert len(looks) == 2  # before the first frame
     for _ in range(50):
         balance.update()
-    assert len(looks) == 2  # the one that it starts with, and the one that the first frame waits for
+    assert len(looks) == 2
 
 
 def group(folder, version, quota, used):
@@ -155,6 +157,15 @@ def test_the_affinity_mask_counts():
         "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); print(before, read_use().shared[0].count)"
     )
     assert run_python("-c", code, cwd=ROOT).stdout.split()[1] == "1"
+
+
+def test_a_mask_may_name_cores_that_the_system_does_not_list(monkeypatch):
+    """Such as those that are switched off."""
+    core = threads.psutil.cpu_times()
+    monkeypatch.setattr(threads.psutil, "cpu_times", lambda percpu: [core, core])
+    for mask, count in (([1, 2], 1), ([0, 1, 2], 2), ([2, 3], 2)):
+        monkeypatch.setattr(threads.psutil.Process, "cpu_affinity", lambda self, mask=mask: mask, raising=False)
+        assert threads.read_use().shared[0].count == count
 
 
 def test_what_a_child_uses_is_its_own():

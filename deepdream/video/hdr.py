@@ -7,6 +7,7 @@ in a video is, that is taken for its white.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import av
 import numpy as np
@@ -47,7 +48,7 @@ def find_hdr(container: InputContainer, video: VideoStream, beginning: Sequence[
     transfer, name, dim_signal = TRANSFERS[first.color_trc]
     primaries = ":color_primaries=bt2020" if first.color_primaries == UNSPECIFIED else ""
     matrix = ":colorspace=bt2020nc" if first.colorspace == UNSPECIFIED else ""
-    is_dim = all(_brightness(frame) <= dim_signal for frame in (*beginning, *_samples(container, video)))
+    is_dim = all(_brightness(frame) <= dim_signal for frame in chain(beginning, _samples(container, video)))
     return Hdr(name, f"color_trc={transfer}{primaries}{matrix}", DIM_WHITE if is_dim else REFERENCE_WHITE)
 
 
