@@ -1,13 +1,15 @@
 """The report page: what it measures, what it shows of a render that is done or under way, and what it costs."""
 
+import io
 import json
 import re
 import shutil
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
-from clips import make_clip
+from clips import make_clip, make_flash_and_beep, run_ffmpeg
 from helpers import SCRIPTS, open_small_render, read_dreams, render, run_python, save_frames
 
 from deepdream.errors import UsageError
@@ -18,6 +20,7 @@ from deepdream.render.sequence import FrameReport, dream_frames
 from deepdream.show import measures, report
 from deepdream.show.report import Reporter, find_video, write_report
 from deepdream.show.survey import Survey, _spread
+from deepdream.video.excerpt import make_excerpt
 
 INDEPENDENT = FlowOptions(FlowMode.OFF, blend_static=0)
 
@@ -292,3 +295,30 @@ def test_a_long_video_is_shown_in_part(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "VIDEO_SECONDS", 1)
     shown = report._video(video)
     assert shown["is_part"] and shown["seconds"] == 1 and shown["url"].startswith("data:video/mp4;base64,")
+
+
+def streams_of(data):
+    with av.open(io.BytesIO(data)) as container:
+        return [(stream.type, stream.codec_context.name) for stream in container.streams]
+
+
+def test_an_excerpt_is_what_browsers_play_and_keeps_to_its_size(tmp_path):
+    flash = make_flash_and_beep(tmp_path / "flash.mov", "-c:v", "prores_ks", "-c:a", "pcm_s16le")
+    assert streams_of(make_excerpt(flash, 480, 2, 100_000)) == [("video", "h264"), ("audio", "aac")]
+    noise = tmp_path / "noise.mp4"
+    run_ffmpeg(
+        *("-f", "lavfi", "-i", "nullsrc=s=301x200:r=25:d=4,geq=random(1)*255:128:128"),
+        *("-c:v", "libx264", "-pix_fmt", "yuv444p", "-qp", 10, noise),
+    )
+    excerpt = make_excerpt(noise, 160, 4, 200_000)
+    assert len(excerpt) < 300_000 < noise.stat().st_size
+    with av.open(io.BytesIO(excerpt)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.pix_fmt) == (160, 106, "yuv420p")
+
+
+def test_a_dive_has_no_report_and_says_so(copy):
+    path = copy / "Output" / "render.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"--input": str(copy / "Input" / "image-000001.png")}))
+    with pytest.raises(UsageError, match="holds a dive into a picture"):
+        Survey(copy / "Output")
