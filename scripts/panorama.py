@@ -6,8 +6,7 @@ degree a frame about an axis that is 15 degrees off. `measure` prints of each re
 
 - the objective: the mean square of a layer's activations,
 - the spokes: the power of what was added across the rays from the view's middle over that along them,
-- the flicker (with several frames): the warping error of evaluate.py, by Farneback's flow, over the square of the
-  strength, times a million,
+- the flicker (with several frames): the warping error of evaluate.py over the square of the strength, times a million,
 
 and how much more the dream jumps across the border where the frame closes than beside it, and across other columns.
 """
@@ -174,7 +173,7 @@ def main(arguments=None):
         frames = {name: [read_frame(path) for path in open_frames(name).paths] for name in options.dreams}
         sources = [read_frame(path) for path in open_frames(options.source).paths]
         seen = np.uint8(np.rint([see(frame) for frame in sources]))
-        pairs = [list(match_frames(seen[:, view], "farneback")) for view in range(6)]
+        pairs = [list(match_frames(seen[:, view], "tvl1")) for view in range(6)]
         with np.errstate(invalid="ignore"):  # of the source itself, to which nothing was added
             rows = [measure(name, sources, dreams, pairs, network, options.layer) for name, dreams in frames.items()]
         print(table(rows, COLUMNS))

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -262,6 +263,11 @@ def test_what_is_inherited_goes_on_across_the_border(photograph, mode):
     taken = inheritance.inherit(previous, current, previous + added, still, options, 1.0)
     if mode != FlowMode.OFF:
         np.testing.assert_allclose(taken.start, np.roll(previous + added, 6, 1), atol=1e-3)
+    if mode == FlowMode.STABLE:
+        dreamed = np.uint8(np.clip(taken.warped + 20.0, 0, 255))
+        flat = inheritance.inherit(previous, current, previous + added, still, replace(options, panorama=False), 1.0)
+        left = [np.abs(one.stabilise(dreamed, 99.0) - taken.warped)[:, 8:-8].mean() for one in (taken, flat)]
+        assert left[0] < 0.85 * left[1]  # a panorama is eased more
 
 
 def test_the_closing_border_is_like_any_column(source, tmp_path, small_network):

@@ -27,9 +27,10 @@ from deepdream.options import FlowMode, FlowOptions
 
 MIN_MOTION = 0.1  # pixels: a frame in which every pixel moves less is still
 EASE = 0.4  # how far a finished frame is drawn to the warped dream, as a share of its weight
+PANORAMA_EASE = 0.55  # … of a panorama, whose steps see each place in views from several sides
 MAX_STRENGTH = 1.6  # mean change of a stabilised frame, in units of that of the first frame of its shot
 WRAPPED = 1 / 16  # of a panorama's width: what its flow sees beyond each border
-TRUSTED_PARALLEL = 2  # parallels of at least half the equator, up to 60 degrees, are trusted as the equator is
+TRUSTED_PARALLEL = 4  # parallels of at least a quarter of the equator, up to 75 degrees, are trusted as it is
 MIN_FADE = 0.95  # a frame that is stronger keeps at least this share of its strength: the dream fades, it does not pump
 
 
@@ -52,6 +53,7 @@ class Inheritance:
 
     Under STABLE also ``source``, the frame itself, ``warped``, the previous dream as it would look in this frame, and
     ``weight`` (h, w, 1) in 0..1, how much of that is taken over. ``share`` of the frame dreams, the rest is masked.
+    ``ease``: how far the finished frame is drawn to the warped dream, as a share of the weight.
     """
 
     start: np.ndarray
@@ -59,6 +61,7 @@ class Inheritance:
     warped: np.ndarray | None = None
     weight: np.ndarray | None = None
     share: float = 1.0
+    ease: float = EASE
 
     def within(self, mask: np.ndarray, frame: np.ndarray) -> "Inheritance":
         """The same where ``mask`` (h, w, 1) is 1, and nothing, but the ``frame`` itself, where it is 0."""
@@ -74,7 +77,7 @@ class Inheritance:
         """
         if self.source is None or self.warped is None or self.weight is None:
             return dreamed
-        eased = dreamed + EASE * self.weight * (self.warped - dreamed)
+        eased = dreamed + self.ease * self.weight * (self.warped - dreamed)
         bound = MAX_STRENGTH * shot_strength * self.share
         strength = np.abs(eased - self.source).mean()
         if strength > bound:
@@ -177,7 +180,8 @@ def _inherit_stable(
     moves = motion_mask(motion.flow, options.threshold, options.panorama)
     blend = np.where(moves, options.blend_flow, options.blend_static)
     weight = (blend * motion.trust).astype(np.float32)[..., None]
-    return Inheritance(current + weight * (warped - current), current, warped, weight)
+    ease = PANORAMA_EASE if options.panorama else EASE
+    return Inheritance(current + weight * (warped - current), current, warped, weight, ease=ease)
 
 
 def motion_mask(flow: np.ndarray, threshold: float, panorama: bool = False) -> np.ndarray:
