@@ -21,7 +21,7 @@ from deepdream.options import DivideMode, DivideOptions
 
 NETWORKS = ("googlenet", "vgg16", "default")
 NO_FRAMES = ("vgg16",)  # it has no layer that stands for the old settings' own
-SMALL, HD, UHD = (270, 480), (720, 1280), (2160, 3840)
+SMALL, HD, FULL_HD, UHD = (270, 480), (720, 1280), (1080, 1920), (2160, 3840)
 TILES = 1024  # -mw and -mh where tiles are measured
 ROUNDS = 5
 FEW_ITERATIONS = 2  # at 4K, where sixteen take minutes a frame
@@ -34,11 +34,15 @@ def name_of(size: Size) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured: ``steps`` by network (layers, sizes by name), the frames and the shares of each network."""
+    """What is measured: ``steps`` by network (layers, sizes by name), the frames and the shares of each network.
+
+    ``looks``: the sizes at which steps of each look are measured, by name.
+    """
 
     steps: dict[str, tuple[Sequence[str], dict[str, Size]]]
     frames: Sequence[FrameCase]
     shares: Sequence[ShareCase]
+    looks: dict[str, Size]
     rounds: int = ROUNDS
     start: Size = SMALL
 
@@ -64,7 +68,7 @@ def make_plan(full: bool) -> Plan:
         "vgg16": (("conv4_2",), sizes if full else {name_of(SMALL): SMALL}),
         "default": (("block_9/output",), places),
     }
-    return Plan(layers, cases, shares)
+    return Plan(layers, cases, shares, {**sizes, name_of(FULL_HD): FULL_HD})
 
 
 def make_quick_plan() -> Plan:
@@ -76,6 +80,7 @@ def make_quick_plan() -> Plan:
         {name: ((layer,), {name_of(larger): larger}) for name, layer in layers.items()},
         [FrameCase(size, 2), FrameCase(larger, 2, tiles)],
         [ShareCase(size, "-flow 2, tiles", (*"-flow 2 -oct 2 -itr 2".split(), *tiles.split()))],
+        {name_of(larger): larger},
         rounds=1,
         start=size,
     )
@@ -100,6 +105,10 @@ class Run:
             peer, peak_flops = self._given.peer_python, self.machine["sgemm"]
             rows += steps.measure_steps(name, layers, places, self._rounds, peak_flops, peer, self._tell)
         return rows
+
+    def looks(self) -> list[dict]:
+        self._tell("looks")
+        return list(steps.measure_looks("block_9/output", self._plan.looks, self._rounds))
 
     def frames(self) -> list[dict]:
         rows = list(self._rows(frames.measure_frames, self._plan.frames))
@@ -145,6 +154,14 @@ BLOCKS = {
             "runs": "{runs}",
         },
         4,
+    ),
+    "looks": Block(
+        "Whole steps of the default network, smoothed ones against plain ones",
+        {
+            "layer": "{layer}", "size": "{size}", "ms a plain step": "{milliseconds:.1f}",
+            "--smooth 1": "{smoothed:.3f}", "and --colors natural": "{natural:.3f}",
+        },
+        2,
     ),
     "frames": Block(
         f"Frames: dreamer.py {' '.join(frames.SEED)}",

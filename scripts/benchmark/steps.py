@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import architectures
@@ -21,7 +22,8 @@ from deepdream.errors import DreamError
 from deepdream.networks import load_network
 from deepdream.networks.caffemodel import Model, load_model
 from deepdream.networks.default import default_model_files
-from deepdream.options import PRECISIONS
+from deepdream.options import PRECISIONS, Colors, DreamOptions
+from deepdream.picture import ascent, objectives
 
 Tell = Callable[[str], None]
 
@@ -153,6 +155,28 @@ def measure_steps(
                 flops = engines.convolution_flops(model, layer, size)
                 for row in step_rows(race(racers, rounds), flops, peak_flops):
                     yield {"network": name, "layer": layer, "size": place, **row, "apart": apart.get(row["engine"])}
+
+
+def measure_looks(layer: str, sizes: Mapping[str, tuple[int, int]], rounds: int) -> Iterator[dict]:
+    """A row for each size, (h, w) by name: the seconds of a whole step of the default network, and of smoothed ones."""
+    network = load_network(gpu=False, on_message=lambda line: None)
+    looks = {"plain": DreamOptions(), "smoothed": DreamOptions(smooth=1.0)}
+    looks["natural"] = replace(looks["smoothed"], colors=Colors.NATURAL)
+    for name, size in sizes.items():
+        racers = []
+        for look, options in looks.items():
+            steps = ascent.ascend(
+                nets.picture(size),
+                network,
+                layer,
+                objectives.l2,
+                replace(options, iterations=100_000),
+                np.random.default_rng(0),
+            )
+            racers.append(Engine(look, steps.__next__))
+        medians = {look: statistics.median(times) for look, times in race(racers, rounds).items()}
+        ratios = {look: seconds / medians["plain"] for look, seconds in medians.items()}
+        yield {"size": name, "layer": layer, **ratios, "seconds": medians["plain"]}
 
 
 def step_rows(seconds: Mapping[str, Sequence[float]], flops: int, peak_flops: float) -> Iterator[dict]:
