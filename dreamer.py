@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -38,6 +38,8 @@ from deepdream.video.formats import CONTAINERS
 
 if TYPE_CHECKING:
     from deepdream.networks.network import Network
+    from deepdream.render.cluster import Team
+    from deepdream.render.plan import Render
     from deepdream.schedule import Schedule
     from deepdream.show.report import Reporter
     from deepdream.video.part import Part
@@ -243,7 +245,7 @@ def run_dream(
     if masks:
         with screen.counter("extract the masks") as on_progress:
             options = replace(options, mask=mask_frames(masks, output, overwrite, on_progress))
-    render = open_render(frames, output, network, layers, options, overwrite, note)
+    render = open_render(frames, output, network, layers, options, overwrite, note, arguments.run.mix_machines)
     todo = len(render.todo)
     if 0 < todo < count:
         screen.tell(f"going on: {count - todo} of {count} frames are there")
@@ -259,7 +261,8 @@ def run_dream(
             f"in about {1 / render.faster_by:.0%} of the time"
         )
     dreamed = network, render.layers, render.size, memory.heaviest(render.size, render.variants)
-    warning = memory.warning(*dreamed) if todo else None
+    at_once = arguments.cluster.workers if network.device.type == "cpu" else 1  # with GPUs each worker has its own
+    warning = memory.warning(*dreamed, max(1, at_once)) if todo and not arguments.cluster.cluster else None
     if warning:
         screen.tell(warning)
     if todo:
@@ -267,10 +270,16 @@ def run_dream(
         remedy = "a smaller --preview, or fewer frames"
         screen.tell(*space_warning(output, todo * frame_bytes(pixels, frames.image_type), remedy))
     shown = Shown(frames.paths, render.dream_size, lambda number: render.options_at(number).layer)
-    work = render.pixel_steps, render.cut_pixel_steps, output / PREVIEW_NAME, shown
     reporter = Reporter(output) if run.report and not is_dive else None
-    with screen.dream(*work) as progress, memory.explained(*dreamed):
-        for report in dream_frames(render, network, progress.on_step, progress.on_cut):
+    with ExitStack() as stack:
+        stack.enter_context(memory.explained(*dreamed))
+        team = stack.enter_context(_open_team(arguments, screen, render, network)) if todo else None
+        if team:
+            render = team.render
+        work = render.pixel_steps, render.cut_pixel_steps, output / PREVIEW_NAME, shown
+        progress = stack.enter_context(screen.dream(*work))
+        reports = team.dream_frames() if team else dream_frames(render, network, progress.on_step, progress.on_cut)
+        for report in reports:
             progress.on_frame(report)
             if reporter:
                 reporter.on_frame(report)
@@ -284,6 +293,32 @@ def finish_report(screen: Screen, reporter: "Reporter | None", video: Path | Non
         with screen.counter("report") as on_progress:
             page = reporter.finish(video, on_progress)
         screen.tell(f"report: {page}")
+
+
+@contextmanager
+def _open_team(arguments: Arguments, screen: Screen, render: "Render", network: "Network") -> "Iterator[Team | None]":
+    """The workers that are to dream a render, with its scene cuts found; None where this process is."""
+    options = arguments.cluster
+    if not (options.workers or options.cluster):
+        yield None
+        return
+    import torch
+
+    from deepdream.machine import describe
+    from deepdream.networks.portable import portable
+    from deepdream.render.cluster import Team, open_cluster
+
+    files, about = portable(network, arguments.network), describe(network.device)
+    gpus = torch.cuda.device_count() if network.device.type == "cuda" else 0
+    with (
+        render.journal,
+        open_cluster(options, screen.tell, gpus) as client,
+        Team(client, render, files, about, screen.tell) as team,
+    ):
+        if render.lacks_cuts:
+            with screen.counter("scene cuts") as on_progress:
+                team.find_cuts(on_progress)
+        yield team
 
 
 def run_create(arguments: Arguments, screen: Screen, directory: Path, path: Path, note: str | None = None) -> None:

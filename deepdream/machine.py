@@ -2,6 +2,7 @@
 
 import platform
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +14,7 @@ from deepdream import __version__
 
 _CPU_INFO = Path("/proc/cpuinfo")  # where Linux names its processors
 _LIBRARIES = {"torch": "PyTorch", "opencv-python": "OpenCV", "opencv-python-headless": "OpenCV", "numpy": "NumPy"}
+_ROUNDING = ("deepdream", "PyTorch", "OpenCV", "NumPy", "instructions", "GPU")
 
 
 def describe(device: torch.device) -> dict[str, str]:
@@ -21,10 +23,26 @@ def describe(device: torch.device) -> dict[str, str]:
     for package, name in _LIBRARIES.items():
         with suppress(PackageNotFoundError):
             about[name] = version(package)
+    about["instructions"] = (
+        f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"  # that PyTorch computes by
+    )
     about |= {"system": platform.platform(terse=True), "processor": f"{_processor()}, {psutil.cpu_count()} cores"}
     if device.type != "cpu":
         about["GPU"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return about
+
+
+def differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """What two `describe` tell that can make frames round otherwise: ``name here, name there`` for each.
+
+    A build of PyTorch (``+cpu``) is no difference, nor is what one of them does not tell.
+    """
+    pairs = ((name, here.get(name), there.get(name)) for name in _ROUNDING)
+    return [
+        f"{name} {mine} here, {other} there"
+        for name, mine, other in pairs
+        if mine and other and mine.partition("+")[0] != other.partition("+")[0]
+    ]
 
 
 def _processor() -> str:

@@ -133,6 +133,10 @@ class RunOptions:
         default_text=None,
         help="start afresh where another render or video is",
     )
+    mix_machines: bool = setting(
+        False, "--mix-machines", action="store_true", default_text=None,
+        help="go on with a render that was begun on another type of CPU or with other versions, and rounds otherwise",
+    )  # fmt: skip
     list_layers: bool = setting(
         False, "--list-layers", action="store_true", default_text=None,
         help="print the network's layers and shapes, then exit",
@@ -379,6 +383,25 @@ class RenderOptions:
 
 
 @dataclass(frozen=True)
+class ClusterOptions:
+    """What dreams beside this process, or in its place; see `deepdream.render.cluster`."""
+
+    workers: int = setting(
+        0, "--workers", metavar="N", low=0, high=4096,
+        help="dream in so many worker processes, each with its share of the cores; 0 is in this process",
+    )  # fmt: skip
+    cluster: str | None = setting(
+        None, "--cluster", metavar="ADDRESS", default_text="none",
+        help="dream on a Dask cluster: tcp://host:8786, tls://host:8786 or a scheduler file",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.workers and self.cluster:
+            raise UsageError("--workers starts workers here, and --cluster uses those of a cluster; give one of them")
+
+
+@dataclass(frozen=True)
 class PartOptions:
     """The part of a video to take: the frames shown from ``start`` up to ``end``, in seconds; None for the video's."""
 
@@ -434,6 +457,7 @@ class Arguments:
     run: RunOptions = RunOptions()
     network: NetworkOptions = NetworkOptions()
     render: RenderOptions = RenderOptions()
+    cluster: ClusterOptions = ClusterOptions()
     part: PartOptions = PartOptions()
     video: VideoOptions = VideoOptions()
     given: tuple[str, ...] = ()
@@ -455,6 +479,7 @@ GROUPS = (
     Group("the dream", (DreamOptions, RenderOptions), ("dream", "picture", "dive")),
     Group("from frame to frame (optical flow)", (FlowOptions,), ("dream",)),
     Group("dividing large frames", (DivideOptions,), ("dream", "picture", "dive")),
+    Group("many workers", (ClusterOptions,), ("dream", "dive")),
     Group("the video", (VideoOptions,), ("create", "dive")),
 )
 

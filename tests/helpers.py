@@ -48,10 +48,10 @@ def save_frames(pictures, directory, size=None, pattern="{}.png", first=0):
 
 
 def open_small_render(source, output, network, flow=FlowOptions(), divide=DivideOptions(), guide=None, image_type=None,
-                      overwrite=False, **dream):  # fmt: skip
+                      overwrite=False, mask=None, **dream):  # fmt: skip
     """An open `Render` of all frames in ``source``; ``dream``: `DreamOptions`, by default few and small steps."""
     quick = {"octaves": 2, "iterations": 1, "jitter": 4, "layers": ("mixed",)}
-    options = RenderOptions(DreamOptions(**(quick | dream)), flow, divide, guide, image_type=image_type)
+    options = RenderOptions(DreamOptions(**(quick | dream)), flow, divide, guide, image_type=image_type, mask=mask)
     frames = open_frames(source, image_type, leave_out=[guide] if guide else ())
     layers = resolve_layers(network, options.dream.layers, on_message=print)
     return open_render(frames, output, network, layers, options, overwrite)

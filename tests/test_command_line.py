@@ -44,13 +44,13 @@ def test_help_answers_without_heavy_imports():
     )
     done = run_python("-c", code, cwd=ROOT, check=True)
     loaded = set(done.stdout.split())
-    assert not loaded & {"torch", "numpy", "cv2", "PIL", "av", "ffmpeg", "tqdm", "google.protobuf"}
+    assert not loaded & {"torch", "numpy", "cv2", "PIL", "av", "ffmpeg", "tqdm", "google.protobuf", "distributed"}
 
 
 def test_help_tells_every_option_its_default(run):
     text = run("--help").stdout
     without = {"--help", "--version", "--input", "--output", "--overwrite", "--list-layers", "--print-schedule"}
-    without |= {"--settings", "--no-settings", "--panorama", "--show-layers", "--report"}
+    without |= {"--settings", "--no-settings", "--panorama", "--show-layers", "--report", "--mix-machines"}
     for action in build_parser()._actions:
         assert action.option_strings[-1] in text
         if not without & set(action.option_strings):

@@ -112,13 +112,13 @@ def _pixel_limit() -> Iterator[None]:
 
 
 @contextmanager
-def open_picture(path: str | Path) -> Iterator[Image.Image]:
-    """Open a picture file. Whatever goes wrong with it in the block is a `UsageError` that names it."""
+def open_picture(path: str | Path, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Open a picture file, or its ``content``. Whatever goes wrong in the block is a `UsageError` that names it."""
     with _OPEN_LOCK, warnings.catch_warnings(), _pixel_limit():
         # Pillow warns of damage, which is an error here, and of sizes above half the limit, which are allowed.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=PICTURE_FORMATS) as picture:
+            with Image.open(path if content is None else io.BytesIO(content), formats=PICTURE_FORMATS) as picture:
                 # The further pictures of an MPO are previews of the first.
                 if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
                     raise Animated(f"{path} is animated; a frame is one picture (extract it with -e 1)")
@@ -153,13 +153,14 @@ def read_size(path: str | Path) -> tuple[int, int]:
         return (picture.height, picture.width) if sideways else picture.size
 
 
-def read_frame(path: str | Path) -> np.ndarray:
+def read_frame(path: str | Path, content: bytes | None = None) -> np.ndarray:
     """A picture as uint8 RGB (h, w, 3), upright, whatever its file holds.
 
-    Grey, palette, 16-bit and CMYK are converted, alpha is dropped, EXIF rotation applied. Raises
-    `UsageError` where the file is missing, damaged, animated, or no picture.
+    Grey, palette, 16-bit and CMYK are converted, alpha is dropped, EXIF rotation applied. ``content``: the bytes of
+    the file, where they have been read. Raises `UsageError` where the file is missing, damaged, animated, or no
+    picture.
     """
-    with open_picture(path) as picture:
+    with open_picture(path, content) as picture:
         return to_rgb(ImageOps.exif_transpose(picture))
 
 

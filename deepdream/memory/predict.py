@@ -53,20 +53,25 @@ def heaviest(size: tuple[int, int], options: Iterable[RenderOptions]) -> RenderO
     return max(options, key=lambda one: _spacing(size, one) * math.prod(_largest_part(size, one)))
 
 
-def warning(network: SizedNetwork, layers: Sequence[str], size: tuple[int, int], options: RenderOptions) -> str | None:
+def warning(
+    network: SizedNetwork, layers: Sequence[str], size: tuple[int, int], options: RenderOptions, at_once: int = 1
+) -> str | None:
     """A line for the user where a dream of frames of ``size`` (w, h) at ``layers`` will hardly fit into memory.
 
-    None where it will, and where the engine does not say what it needs or the device what it has.
+    ``at_once``: how many are dreamed at a time. None where they will, and where the engine does not say what it needs
+    or the device what it has.
     """
     layer, part = _deepest(network, layers), _largest_part(size, options)
     needed, free = _needed(network, layer, size, part, options), available(network.device)
-    if needed is None or free is None or needed <= free:
+    if needed is None or free is None or at_once * needed <= free:
         return None
     kind = "views" if options.dream.panorama else "tiles"
     tiles = "" if part == at_width(size, options.dream.dream_width)[::-1] else f" in {kind} of {part[1]}x{part[0]}"
+    share = free / at_once
     return (
-        f"frames of {size[0]}x{size[1]}{tiles} need about {_gigabytes(needed)} at {layer}, and {_gigabytes(free)} "
-        f"are free: {_tiling_hint(network, layer, size, part, options, ADVISED_SHARE * free)}"
+        f"frames of {size[0]}x{size[1]}{tiles} need about {_gigabytes(needed)} at {layer}, and {_gigabytes(share)} "
+        f"are free{' for each' if at_once > 1 else ''}: "
+        f"{_tiling_hint(network, layer, size, part, options, ADVISED_SHARE * share)}"
     )
 
 

@@ -9,19 +9,24 @@ CUT_CONTENT = 27  # the threshold of PySceneDetect's ContentDetector
 
 
 def is_cut(previous: np.ndarray, current: np.ndarray) -> bool:
-    """Whether a new scene starts at ``current``; both source frames, uint8 RGB (h, w, 3).
+    """Whether a new scene starts at ``current``; both source frames, uint8 RGB (h, w, 3), or their `thumbnail`.
 
     The previous frame is warped to the current one first, so that a fast pan is no cut. The measure is the mean
     difference in hue, saturation and value.
     """
-    cv2 = opencv()
-    height, width = current.shape[:2]
-    size = (min(width, CUT_WIDTH), max(1, round(height * min(1, CUT_WIDTH / width))))
-    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in (previous, current)]
-    if _content(*small) < CUT_CONTENT:
+    before, after = thumbnail(previous), thumbnail(current)
+    if _content(before, after) < CUT_CONTENT:
         return False  # most frames need no flow
-    warped = np.rint(sample(small[0], estimate_fine_flow(small[1], small[0]))).astype(np.uint8)
-    return _content(warped, small[1]) >= CUT_CONTENT
+    warped = np.rint(sample(before, estimate_fine_flow(after, before))).astype(np.uint8)
+    return _content(warped, after) >= CUT_CONTENT
+
+
+def thumbnail(frame: np.ndarray) -> np.ndarray:
+    """A frame at the size at which `is_cut` compares: all that it needs of one."""
+    cv2 = opencv()
+    height, width = frame.shape[:2]
+    size = (min(width, CUT_WIDTH), max(1, round(height * min(1, CUT_WIDTH / width))))
+    return frame if size == (width, height) else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 def _content(before: np.ndarray, after: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deepdream.motion.cuts import is_cut
+from deepdream.motion.cuts import is_cut, thumbnail
 from deepdream.motion.flow import (
     agreement,
     estimate_fine_flow,
@@ -102,6 +102,12 @@ def estimate_motion(previous: np.ndarray, current: np.ndarray, options: FlowOpti
         return Motion(is_cut=True)
     back, forward = estimate_fine_flow(current, previous), estimate_fine_flow(previous, current, quick=True)
     return Motion(back, agreement(back, forward))
+
+
+def cut_thumbnail(frame: np.ndarray, options: FlowOptions) -> np.ndarray:
+    """A source frame as `estimate_motion` gives it to `is_cut`."""
+    margin = round(frame.shape[1] * WRAPPED) if options.panorama else 0
+    return thumbnail(wrap_around(frame, margin))
 
 
 def _around(previous: np.ndarray, current: np.ndarray, options: FlowOptions) -> Motion:

@@ -15,8 +15,8 @@ GOOGLENET = "bvlc_googlenet"
 MEAN_FILES = ("mean.npy", "mean.binaryproto")
 LOOP_FILE = "customloop.txt"
 LABEL_FILES = ("labels.txt", "synset_words.txt")
-_TEMPORARY = ExitStack()
-atexit.register(_TEMPORARY.close)
+TEMPORARY = ExitStack()
+atexit.register(TEMPORARY.close)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _find_default(on_message: Callable[[str], object]) -> ModelFiles:
     except default.CacheError as error:
         on_message(f"{error}: the network is made anew for this run alone")
         # Deleted when the program ends.
-        files = default.default_model_files(_TEMPORARY.enter_context(TemporaryDirectory(prefix="deepdream-")))
+        files = default.default_model_files(TEMPORARY.enter_context(TemporaryDirectory(prefix="deepdream-")))
     return ModelFiles(*files, default.MEAN, default.LOOP)
 
 

@@ -1,9 +1,11 @@
 """A Caffe model found and loaded into the engine that runs it."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from deepdream.networks.find import ModelFiles, find_model
 from deepdream.options import ENGINES, PRECISIONS
@@ -34,9 +36,14 @@ def load_network(
     there is one. ``engine``: one of `ENGINES`; ``precision``: one of `PRECISIONS`. ``on_message`` gets a line for
     the user where something other than asked for is used. Raises `ModelError` where the model cannot be had.
     """
+    files = find_model(model_path, model_name, on_message)
+    return load_files(files, gpu=gpu, engine=engine, precision=precision, on_message=on_message)
+
+
+def load_files(files: ModelFiles, *, gpu: bool | None, engine: str, precision: str, on_message: OnMessage) -> "Network":
+    """Load the files of a model into an engine; see `load_network`."""
     from deepdream.networks.caffemodel import load_model
 
-    files = find_model(model_path, model_name, on_message)
     model = load_model(files.prototxt, files.caffemodel)
     mean, loop = _mean_and_loop(files, model)
     network: Network
@@ -55,7 +62,8 @@ def load_network(
         network = TorchNetwork(model, mean, loop, device, _choose_precision(precision, device, on_message), on_message)
     network.labels = files.labels
     network.features = tuple(_feature_layers(model, "/output"))
-    network.digest = _digest(files, network.mean, engine)
+    network.files = files
+    network.digest = digest_of(files, network.mean.flatten().tolist(), engine)
     return network
 
 
@@ -108,10 +116,10 @@ def _choose_precision(name: str, device: "torch.device", on_message: OnMessage) 
     return name if has else "float32"
 
 
-def _digest(files: ModelFiles, mean: "torch.Tensor", engine: str) -> str:
+def digest_of(files: ModelFiles, mean: Sequence[float], engine: str) -> str:
     """A SHA-256 of all that decides what a network computes, down to the rounding."""
     digest = hashlib.sha256(b"" if engine == "torch" else engine.encode())
     for path in (files.prototxt, files.caffemodel):
         digest.update(path.read_bytes())
-    digest.update(mean.cpu().numpy().tobytes())
+    digest.update(np.array(mean, np.float32).tobytes())
     return digest.hexdigest()

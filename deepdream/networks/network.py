@@ -11,6 +11,7 @@ from torch import Tensor
 from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall, first_line, is_out_of_memory
 from deepdream.interface import Objective
 from deepdream.networks.caffemodel import DATA_TYPES, Layer, Model
+from deepdream.networks.find import ModelFiles
 from deepdream.networks.steps import Runnable, Step, trace
 from deepdream.networks.torch.layers import LayerFunction
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
@@ -44,6 +45,7 @@ class Network(ABC):
     labels: tuple[str, ...] = ()  # the names of its classes, where the model brings them
     features: tuple[str, ...] = ()  # the layers in which its blocks end; `load_network` sets them
     digest: str  # of the files and the engine; `load_network` sets it
+    files: ModelFiles  # what it was loaded from; `load_network` sets it
 
     def __init__(
         self, model: Model, mean: Sequence[float], loop: Iterable[str], device: torch.device | str = "cpu"

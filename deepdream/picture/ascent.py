@@ -5,7 +5,8 @@ Pictures here are float32 tensors (3, h, w) on the network's device: BGR in 0..2
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -16,7 +17,7 @@ import torch
 
 from deepdream.errors import ModelError
 from deepdream.files.masks import resize_mask, weights
-from deepdream.geometry import divide, divide_gradient, octave_sizes
+from deepdream.geometry import Tile, divide, divide_gradient, octave_sizes
 from deepdream.interface import Network, Objective
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
 from deepdream.options import DivideOptions, DreamOptions
@@ -44,6 +45,29 @@ class StepReport:
     picture: Callable[[], np.ndarray]
 
 
+@dataclass(frozen=True)
+class TileAscent:
+    """All steps on one tile, as plain data: ``x`` (3, h, w) float32, the ``weight`` of its pixels (1, h, w) or None."""
+
+    x: np.ndarray
+    weight: np.ndarray | None
+    options: DreamOptions
+    rng: np.random.Generator
+
+    def run(
+        self, network: Network, layer: str, objective: Objective | WeightedSum, on_step: Callable[[], Any]
+    ) -> np.ndarray:
+        """The tile (3, h, w) after its steps; ``on_step`` is called after each."""
+        x = torch.from_numpy(self.x.copy()).to(network.device)
+        weight = None if self.weight is None else torch.from_numpy(self.weight).to(network.device)
+        for _ in ascend(x, network, layer, objective, self.options, self.rng, weight=weight):
+            on_step()
+        return x.cpu().numpy()
+
+
+AscendTiles = Callable[[list[TileAscent]], Iterable[np.ndarray]]  # the tiles after their steps, in order
+
+
 def dream(
     picture: np.ndarray,
     network: Network,
@@ -54,12 +78,14 @@ def dream(
     rng: np.random.Generator,
     on_step: Callable[[StepReport], Any] | None = None,
     mask: np.ndarray | None = None,
+    ascend_tiles: AscendTiles | None = None,
 ) -> np.ndarray:
     """Dream one picture: RGB (h, w, 3) in 0..255, uint8 or float, to uint8 of the same shape.
 
     ``objective``: that at ``layer``, or a sum that names its own layers. ``rng`` draws the jitter. ``on_step`` is
-    called after each step. ``mask``, uint8 (h, w), weights the steps. Raises `PictureTooSmall` where an octave does not
-    reach the layer, `ModelError` where the gradient is not finite.
+    called after each step. ``mask``, uint8 (h, w), weights the steps. ``ascend_tiles`` does the steps of each octave's
+    tiles in place of this function, which then does not use ``objective``; they are not reported. Raises
+    `PictureTooSmall` where an octave does not reach the layer, `ModelError` where the gradient is not finite.
     """
     is_large = picture.shape[0] * picture.shape[1] >= TRIM_ABOVE_PIXELS
     if is_large:
@@ -71,9 +97,14 @@ def dream(
         size = (base.shape[1], base.shape[2])
         x = base + resize(detail, size, options.panorama)
         weight = None if mask is None else torch.from_numpy(weights(resize_mask(mask, size[::-1]))).to(x.device)[None]
-        for tile in divide(*size, division):
+        tiles, here = divide(*size, division), replace(options, iterations=count)
+        if ascend_tiles:
+            ascents = [_tile_ascent(x, weight, tile, here, rng) for tile in tiles]
+            for tile, ascended in zip(tiles, ascend_tiles(ascents)):
+                x[tile.index] = torch.from_numpy(ascended).to(x.device)
+            tiles = []
+        for tile in tiles:
             part = None if weight is None else weight[tile.index]
-            here = replace(options, iterations=count)
             steps = ascend(x[tile.index], network, layer, objective, here, rng, division, part)
             for iteration, mean_gradient in enumerate(steps, 1):
                 if on_step:
@@ -85,6 +116,17 @@ def dream(
         if is_large:
             trim()
     return to_picture(x, network)
+
+
+def _tile_ascent(
+    x: torch.Tensor, weight: torch.Tensor | None, tile: Tile, options: DreamOptions, rng: np.random.Generator
+) -> TileAscent:
+    """The steps on a tile; ``rng`` goes on to those of the next one, as if it had made them."""
+    part = None if weight is None else weight[tile.index].cpu().numpy()
+    ascent = TileAscent(x[tile.index].cpu().numpy(), part, options, deepcopy(rng))
+    for _ in range(options.iterations):
+        _draw_shift(rng, options.jitter)
+    return ascent
 
 
 def pixel_steps(height: int, width: int, options: DreamOptions) -> int:
@@ -181,6 +223,11 @@ _Ascent = tuple[Network, str, Objective | WeightedSum]
 _Part = slice | _Index  # of a batch, or of a picture
 
 
+def _draw_shift(rng: np.random.Generator, jitter: int) -> list[int]:
+    """How far a step rolls its picture down and to the right."""
+    return rng.integers(-jitter, jitter, 2, endpoint=True).tolist()
+
+
 def _rolled(
     x: torch.Tensor,
     look: Look,
@@ -199,7 +246,7 @@ def _rolled(
     gradient_of = _gradient_function(ascent, [tile.index for tile in tiles])
     rolled = torch.empty_like(x[None], memory_format=torch.channels_last)[0]  # the layout that networks take
     while True:
-        down, right = rng.integers(-jitter, jitter, 2, endpoint=True).tolist()
+        down, right = _draw_shift(rng, jitter)
         if len(tiles) > 1:
             down, right = (shift + rng.integers(size).item() for shift, size in zip((down, right), tiles[-1].size))
         pieces = _roll(height, width, down, right)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from deepdream.files.masks import resize_mask, weights
 from deepdream.interface import Network, Objective
+from deepdream.motion.flow import wrap_around
 from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit, zoom_in
 from deepdream.options import DivideOptions, DreamOptions, FlowMode, FlowOptions
 from deepdream.picture import ascent
@@ -56,6 +58,23 @@ class Source:
     mask: np.ndarray | None = None
 
 
+def source_of(
+    picture: np.ndarray,
+    size: tuple[int, int],
+    dream_size: tuple[int, int],
+    mask: np.ndarray | None = None,
+    panorama: bool = False,
+) -> Source:
+    """The `Source` of a picture as it was read; the sizes (w, h) at which it is written and dreamed."""
+    height, width = picture.shape[:2]
+    if (width, height) != size:
+        margin = width // 8 if panorama else 0
+        box = margin, 0, margin + width, height
+        wrapped = Image.fromarray(wrap_around(picture, margin))
+        picture = np.asarray(wrapped.resize(size, Image.Resampling.LANCZOS, box=box))
+    return Source(picture, shrink(picture, dream_size), mask)
+
+
 @dataclass(frozen=True)
 class Dream:
     """A finished frame as it is saved. ``is_cut``: a new scene was found to start at it.
@@ -85,11 +104,13 @@ def dream_frame(
     previous: Previous | None = None,
     on_step: Callable[[ascent.StepReport], Any] | None = None,
     on_cut: Callable[[], Any] | None = None,
+    ascend_tiles: ascent.AscendTiles | None = None,
 ) -> Dream:
     """Dream a frame. ``objective``: that at the layer of ``options``, or a sum that names its own layers.
 
     ``previous``: None for a frame that inherits nothing. ``on_step`` is called with each step's report, ``on_cut``
-    before the dream of a frame at which a new scene starts. Raises as `ascent.dream` does.
+    before the dream of a frame at which a new scene starts. ``ascend_tiles``: see `ascent.dream`, which says too what
+    is raised.
     """
     undreamed = source.full
     if options.dive and previous is not None:
@@ -110,6 +131,7 @@ def dream_frame(
         _jitter(options),
         on_step,
         mask,
+        ascend_tiles,
     )
     strength = None
     if options.flow.mode == FlowMode.STABLE:

@@ -1,8 +1,8 @@
 """What a directory of dreams remembers of its render: the settings, and the sums of each frame that is whole.
 
 `render.json` holds the settings. `frames.jsonl` gets a line as each frame is saved; a frame counts as done while
-it and its source have the sums of its line. Each run adds a line of what it runs on. Nothing that is decided here
-depends on clocks or on the times of files.
+it and its source have the sums of its line. Each run adds a line of what it runs on, and one that looks for the scene
+cuts of all frames first a line of these. Nothing that is decided here depends on clocks or on the times of files.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import json
 import operator
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +20,7 @@ from typing import Any
 from deepdream.errors import UsageError
 from deepdream.files.atomic import lock_directory, make_directory, write_errors, write_whole
 from deepdream.files.frames import PREVIEW_NAME
+from deepdream.machine import differences
 from deepdream.options import HISTORIC
 
 MANIFEST_NAME = "render.json"
@@ -45,10 +46,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Records:
-    """What the lines of a journal tell: the entries by frame, and each run's `deepdream.machine.describe`."""
+    """What the lines of a journal tell: the entries by frame, and each run's `deepdream.machine.describe`.
+
+    ``cuts``: the frames at which scenes start, and the `sum_of_all` of the sources that were looked at.
+    """
 
     entries: dict[int, Entry]
     runs: list[dict[str, str]]
+    cuts: tuple[list[int], str] | None = None
 
 
 def read_records(directory: str | Path) -> Records:
@@ -57,19 +62,22 @@ def read_records(directory: str | Path) -> Records:
     A line that a crash cut off counts for nothing.
     """
     path = Path(directory) / JOURNAL_NAME
-    entries, runs = {}, []
+    entries, runs, cuts = {}, [], None
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
             values = json.loads(line)
             if "run" in values:
                 runs.append({str(name): str(value) for name, value in values["run"].items()})
                 continue
+            if "cuts" in values:
+                cuts = [operator.index(number) for number in values["cuts"]], str(values["sources"])
+                continue
             frame_sum, source_sum = values["sums"]
             numbers = (values.get(name) for name in ("shot_strength", "seconds"))
             strength, seconds = (None if number is None else float(number) for number in numbers)
             target = values.get("target")
             entries[operator.index(values["frame"])] = Entry(frame_sum, source_sum, strength, target, seconds)
-    return Records({number: entry for number, entry in entries.items() if number >= 0}, runs)
+    return Records({number: entry for number, entry in entries.items() if number >= 0}, runs, cuts)
 
 
 class Journal:
@@ -95,7 +103,7 @@ class Journal:
         write_whole(self._directory / MANIFEST_NAME, (json.dumps(settings, indent=2) + "\n").encode())
         self._mend()
         records = read_records(self._directory)
-        self._entries, self._runs = records.entries, records.runs
+        self._entries, self._runs, self._cuts = records.entries, records.runs, records.cuts
 
     def __enter__(self) -> "Journal":
         return self
@@ -107,10 +115,13 @@ class Journal:
         """Release the lock of the directory."""
         self._lock.release()
 
-    def to_do(self, paths: Sequence[Path], sources: Sequence[Path], inherits: bool) -> list[int]:
+    def to_do(
+        self, paths: Sequence[Path], sources: Sequence[Path], inherits: bool, cuts: Collection[int] = ()
+    ) -> list[int]:
         """The numbers of the frames that are missing or damaged; frame n is saved at ``paths[n]``.
 
-        Where a frame ``inherits`` from the one before it, also of all that come after those. Raises `UsageError`
+        Where a frame ``inherits`` from the one before it, also of all that come after those, up to the next of the
+        ``cuts``: frames that inherit nothing. Raises `UsageError`
         where dreams are there and whole, but of sources that have changed or are gone since: they are not
         overwritten unasked.
         """
@@ -128,16 +139,39 @@ class Journal:
                 f"{sources[min(changed)]} has changed since it was dreamed; restore it, choose another output, "
                 "or --overwrite this one"
             )
-        todo = sorted(set(range(len(paths))).difference(whole))
-        if todo and inherits:
-            todo = list(range(todo[0], len(paths)))
+        todo: list[int] = []
+        missing = set(range(len(paths))).difference(whole)
+        for number in range(len(paths)):
+            follows = inherits and number not in cuts and todo[-1:] == [number - 1]
+            if number in missing or follows:
+                todo.append(number)
         if self._entries.keys() & todo:
             # What is dreamed again counts for nothing until then: a run killed in between would take the rest as done.
             self._entries = {number: entry for number, entry in self._entries.items() if number not in todo}
-            text = "".join(map(_run_line, self._runs))
+            text = "".join(map(_run_line, self._runs)) + ("" if self._cuts is None else _cuts_line(*self._cuts))
             text += "".join(_line(number, self._entries[number]) for number in sorted(self._entries))
             write_whole(self._directory / JOURNAL_NAME, text.encode())
         return todo
+
+    def check_machine(self, about: dict[str, str]) -> None:
+        """Raise `UsageError` where no earlier run computed on what rounds as that which ``about`` describes."""
+        different = [differences(about, run) for run in self._runs]
+        if self._entries and different and all(different):
+            raise UsageError(
+                f"{self._directory} was begun where frames may round otherwise ({', '.join(different[-1])}); go on "
+                "there, mix both with --mix-machines, or --overwrite it"
+            )
+
+    def cuts(self, sources: Sequence[Path]) -> list[int] | None:
+        """The frames at which scenes start, where all have been looked for in these ``sources``; else None."""
+        if self._cuts is None or self._cuts[1] != sum_of_all(map(file_sum, sources)):
+            return None
+        return self._cuts[0]
+
+    def record_cuts(self, cuts: list[int], sources_sum: str) -> None:
+        """Note the frames at which scenes start; ``sources_sum``: the `sum_of_all` of the sources."""
+        self._cuts = cuts, sources_sum
+        self._append(_cuts_line(cuts, sources_sum))
 
     def begin_run(self, about: dict[str, str]) -> None:
         """Note what a run computes on, unless the last one was of the same kind."""
@@ -218,6 +252,15 @@ def _line(number: int, entry: Entry) -> str:
 
 def _run_line(about: dict[str, str]) -> str:
     return json.dumps({"run": about}) + "\n"
+
+
+def _cuts_line(cuts: list[int], sources_sum: str) -> str:
+    return json.dumps({"cuts": cuts, "sources": sources_sum}) + "\n"
+
+
+def sum_of_all(sums: Iterable[str | None]) -> str:
+    """One sum of the `file_sum` of many files, in order."""
+    return hashlib.sha256("\n".join(map(str, sums)).encode()).hexdigest()
 
 
 def file_sum(path: Path | str) -> str | None:

@@ -13,8 +13,9 @@ from deepdream.files.frames import MAX_FRAME_PIXELS, FrameDirectory, read_frame
 from deepdream.files.masks import find_masks
 from deepdream.geometry import at_width, check_panorama, seen_sizes
 from deepdream.interface import Network
+from deepdream.machine import describe
 from deepdream.motion.inheritance import inherits
-from deepdream.options import IMAGE_TYPES, RenderOptions
+from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
 from deepdream.picture import ascent
 from deepdream.render.frame import FrameOptions
 from deepdream.render.journal import Journal, file_sum
@@ -32,7 +33,8 @@ class Render:
 
     ``size`` is the (w, h) of the frames that are written, ``dream_size`` that at which they are dreamed. The layers of
     ``options`` are the network's. ``masks``: the files of the frames' masks, where they have some. ``note``: text that
-    the frames carry. The output is locked from here until `sequence.dream_frames` ends.
+    the frames carry. ``cuts``: the frames at which scenes start, where all of them are known. The output is locked from
+    here until the frames have been dreamed.
     """
 
     frames: FrameDirectory
@@ -44,6 +46,7 @@ class Render:
     masks: tuple[Path, ...] = ()
     todo: tuple[int, ...] = ()
     note: str | None = None
+    cuts: frozenset[int] | None = None
 
     def path(self, number: int) -> Path:
         """Where the dream of frame ``number`` is saved."""
@@ -63,6 +66,15 @@ class Render:
         """See `variants`."""
         return variants(self.options, len(self.frames.paths))
 
+    def inherits_at(self, number: int) -> bool:
+        """Whether frame ``number`` takes anything over from the one before it, as far as is known."""
+        return number > 0 and number not in (self.cuts or ()) and inherits(self.options_at(number).flow)
+
+    @property
+    def lacks_cuts(self) -> bool:
+        """Whether scene cuts count in this render, and are not known."""
+        return self.cuts is None and self.options.flow.mode == FlowMode.STABLE
+
     @property
     def faster_width(self) -> int | None:
         """A width at which to dream large frames, where none was chosen; None for frames that are not large."""
@@ -76,8 +88,12 @@ class Render:
 
     @property
     def pixel_steps(self) -> int:
-        """The work still to do, in pixels times iterations. Each scene cut adds `cut_pixel_steps`."""
-        return sum(self._pixel_steps(number, starts_shot=number == 0) for number in self.todo)
+        """The work still to do, in pixels times iterations. Each scene cut that is not known adds `cut_pixel_steps`."""
+        return sum(map(self.pixel_steps_at, self.todo))
+
+    def pixel_steps_at(self, number: int) -> int:
+        """The work of a frame."""
+        return self._pixel_steps(number, starts_shot=not self.inherits_at(number))
 
     def cut_pixel_steps(self, number: int) -> int:
         """What frame ``number`` takes more where it is the first of a shot than where it inherits."""
@@ -96,13 +112,14 @@ def open_render(
     options: RenderOptions,
     overwrite: bool = False,
     note: str | None = None,
+    mix_machines: bool = False,
 ) -> Render:
     """Check all that can be checked before the first step, and find what is still to do.
 
     ``layers``: the network's, or targets (see `deepdream.target`), one a frame, in turn. Frames that the same command
     has made before count as done. ``note``: text that the frames carry; it makes no other render. Raises `UsageError`
-    where ``output`` holds another render and ``overwrite`` is not set, and where the frames, the guide or the masks
-    cannot be used.
+    where ``output`` holds another render and ``overwrite`` is not set, where it was begun on a machine that rounds
+    otherwise and ``mix_machines`` is not set, and where the frames, the guide or the masks cannot be used.
     """
     output, dream = Path(output), options.dream
     full_size = check_source(frames, output)
@@ -126,7 +143,11 @@ def open_render(
         copy_clip(frames.path, output)
         paths = [render.path(number) for number in range(len(frames.paths))]
         is_chain = any(inherits(variant.flow) for variant in render.variants)
-        return replace(render, todo=tuple(journal.to_do(paths, frames.paths, is_chain)))
+        cuts = journal.cuts(frames.paths)
+        todo = journal.to_do(paths, frames.paths, is_chain, cuts or ())
+        if todo and not mix_machines:
+            journal.check_machine(describe(network.device))
+        return replace(render, todo=tuple(todo), cuts=None if cuts is None else frozenset(cuts))
     except BaseException:
         journal.close()
         raise

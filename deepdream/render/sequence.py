@@ -10,19 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from deepdream.files.frames import read_frame, write_frame
 from deepdream.files.masks import read_mask
 from deepdream.interface import Network
 from deepdream.machine import describe
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS
-from deepdream.motion.flow import wrap_around
-from deepdream.motion.inheritance import Motion, estimate_motion, inherits
+from deepdream.motion.inheritance import Motion, estimate_motion
 from deepdream.picture import ascent
-from deepdream.render.dream_size import shrink
-from deepdream.render.frame import Dream, Previous, Source, dream_frame
+from deepdream.render.frame import Dream, Previous, Source, dream_frame, source_of
 from deepdream.render.journal import file_sum
 from deepdream.render.plan import Render
 from deepdream.render.targets import objectives_at
@@ -34,6 +29,8 @@ class FrameReport:
     """A frame that was dreamed and saved: its number (from 0), and how long it took.
 
     ``is_cut``: a new scene was found to start here (only ``-flow 2`` looks for one). ``threads``: how many computed it.
+    ``worker``: the name of the worker that dreamed it; None for this process. ``pixels``: its work, where no step has
+    been reported.
     """
 
     number: int
@@ -42,6 +39,8 @@ class FrameReport:
     seconds: float
     is_cut: bool = False
     threads: int = 1
+    worker: str | None = None
+    pixels: int = 0
 
 
 def dream_frames(
@@ -132,7 +131,7 @@ def _read_ahead(render: Render, number: int, last: _Frame | None) -> _Frame:
     """Frame ``number``. ``last``: the frame that was read before it, if any."""
     flow = render.options_at(number).flow
     digest, source = file_sum(render.frames.paths[number]), _read_source(render, number)
-    if number == 0 or not inherits(flow):
+    if not render.inherits_at(number):
         return _Frame(number, source, digest)
     previous = last.source if last and last.number == number - 1 else _read_source(render, number - 1)
     is_large = math.prod(render.dream_size) >= TRIM_ABOVE_PIXELS
@@ -161,16 +160,12 @@ def _save(render: Render, frame: _Frame, dream: Dream, layer: str, started: floa
     write_frame(path, dream.picture, render.frames.image_type, render.note)
     seconds = time.monotonic() - started
     render.journal.record(frame.number, path, frame.file_sum, dream.shot_strength, layer, round(seconds, 3))
-    return FrameReport(frame.number, path, layer, seconds, dream.is_cut, threads)
+    is_cut = dream.is_cut or frame.number in (render.cuts or ())
+    return FrameReport(frame.number, path, layer, seconds, is_cut, threads)
 
 
 def _read_source(render: Render, number: int) -> Source:
-    frame = read_frame(render.frames.paths[number])
-    if frame.shape[1::-1] != render.size:
-        height, width = frame.shape[:2]
-        margin = width // 8 if render.options.dream.panorama else 0
-        wrapped = Image.fromarray(wrap_around(frame, margin))
-        box = margin, 0, margin + width, height
-        frame = np.asarray(wrapped.resize(render.size, Image.Resampling.LANCZOS, box=box))
     mask = read_mask(render.masks[number], render.size) if render.masks else None
-    return Source(frame, shrink(frame, render.dream_size), mask)
+    return source_of(
+        read_frame(render.frames.paths[number]), render.size, render.dream_size, mask, render.options.dream.panorama
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 from PIL import Image
 
 from deepdream.files.frames import read_frame
@@ -15,14 +16,17 @@ from deepdream.target import parse_target
 GUIDE_SIZE = (224, 224)
 
 
-def objectives_at(network: Network, guide_path: str | None) -> Callable[[str], Objective | WeightedSum]:
-    """A function from a target to its objective: at a plain layer without the layer's name, else a weighted sum."""
-    at_layer = cache(_guides(network, guide_path)) if guide_path else lambda layer: objectives.l2
+def objectives_at(network: Network, guide: str | np.ndarray | None) -> Callable[[str], Objective | WeightedSum]:
+    """A function from a target to its objective: at a plain layer without the layer's name, else a weighted sum.
+
+    ``guide``: the guide image, as its path or as RGB (h, w, 3); None for none.
+    """
+    at_layer = (lambda layer: objectives.l2) if guide is None else cache(_guides(network, guide))
 
     def objective(target: str) -> Objective | WeightedSum:
         if target in network.layers:
             return at_layer(target)
-        return _weighted_sum(network, target, at_layer, guide_path is not None)
+        return _weighted_sum(network, target, at_layer, guide is not None)
 
     return objective
 
@@ -38,8 +42,8 @@ def _weighted_sum(network: Network, target: str, at_layer: Callable[[str], Objec
     return WeightedSum(tuple(parts))
 
 
-def _guides(network: Network, path: str) -> Callable[[str], Objective]:
+def _guides(network: Network, guide: str | np.ndarray) -> Callable[[str], Objective]:
     """A function from a layer to the guided objective there."""
-    guide = Image.fromarray(read_frame(path)).resize(GUIDE_SIZE, Image.Resampling.LANCZOS)
-    picture = ascent.to_network(guide, network)
+    image = Image.fromarray(read_frame(guide) if isinstance(guide, str) else guide)
+    picture = ascent.to_network(image.resize(GUIDE_SIZE, Image.Resampling.LANCZOS), network)
     return lambda layer: objectives.guide(network.activations(picture, layer))

@@ -187,7 +187,11 @@ class DreamProgress:
     def on_frame(self, report: "FrameReport") -> None:
         """A frame is saved."""
         frame = f"frame {report.number + 1}/{self._count}"
-        if report.threads != self._threads:
+        if report.worker is not None:  # whose steps are not reported
+            self._progress.set_postfix_str(frame, refresh=False)
+            self._progress.update(report.pixels)
+            self._screen.detail(f"{frame}: on worker {report.worker}")
+        elif report.threads != self._threads:
             self._threads = report.threads
             self._screen.detail(f"{frame}: on {report.threads} thread{'s' if report.threads > 1 else ''}")
         self._screen.detail(f"{frame}: {report.layer}, {report.seconds:.1f} s, {report.path}")

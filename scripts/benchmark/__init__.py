@@ -11,6 +11,10 @@ steps    A step: forward to a layer, objective, gradient of the picture. dreamer
 frames   Whole frames by the command line with the old suite's settings: seconds a frame, and peak memory.
 share    The part of a frame's time that is not the network's: octaves, jitter, flow, reading, saving. Once as the time
          in which no gradient is computed, and once with gradients counted at their undisturbed speed.
+looks    How much longer a step takes that is smoothed, or has natural colours.
+workers  Many workers: a real render in one process and in as many workers as there are cores, and simulated ones on up
+         to 256 workers that sleep in place of dreaming, in shots of real lengths and frame by frame, set against the
+         time that no order of frames can beat; and what a frame costs the process that hands them out.
 start    The seconds until --help answers, and until the first step is made.
 
 Networks have random weights, the default network its own.

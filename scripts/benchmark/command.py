@@ -13,8 +13,9 @@ from pathlib import Path
 from tables import table
 
 import benchmark
-from benchmark import frames, steps
+from benchmark import frames, steps, workers
 from benchmark.frames import SEED_ITERATIONS, FrameCase, ShareCase, Size
+from benchmark.workers import Simulation
 from deepdream.errors import DreamError, UsageError
 from deepdream.geometry import divide
 from deepdream.options import DivideMode, DivideOptions
@@ -43,6 +44,8 @@ class Plan:
     frames: Sequence[FrameCase]
     shares: Sequence[ShareCase]
     looks: dict[str, Size]
+    simulations: Sequence[Simulation]
+    real_frames: int = 150
     rounds: int = ROUNDS
     start: Size = SMALL
 
@@ -68,7 +71,12 @@ def make_plan(full: bool) -> Plan:
         "vgg16": (("conv4_2",), sizes if full else {name_of(SMALL): SMALL}),
         "default": (("block_9/output",), places),
     }
-    return Plan(layers, cases, shares, {**sizes, name_of(FULL_HD): FULL_HD})
+    if full:
+        many = [Simulation(workers, 20_000, shots, 5.0, HD) for shots in (True, False) for workers in (1, 8, 64, 256)]
+    else:  # as many frames a second, in minutes
+        many = [Simulation(64, 2_000, False, 2.0, HD), Simulation(256, 2_000, False, 8.0, HD)]
+        many += [Simulation(workers, 1_500, True, 0.3, SMALL) for workers in (8, 64)]
+    return Plan(layers, cases, shares, {**sizes, name_of(FULL_HD): FULL_HD}, many)
 
 
 def make_quick_plan() -> Plan:
@@ -81,6 +89,8 @@ def make_quick_plan() -> Plan:
         [FrameCase(size, 2), FrameCase(larger, 2, tiles)],
         [ShareCase(size, "-flow 2, tiles", (*"-flow 2 -oct 2 -itr 2".split(), *tiles.split()))],
         {name_of(larger): larger},
+        [Simulation(4, 20, True, 0.1, size)],
+        real_frames=4,
         rounds=1,
         start=size,
     )
@@ -122,6 +132,16 @@ class Run:
         self._tell("the start")
         with tempfile.TemporaryDirectory() as folder:
             return [frames.measure_start(self._plan.start, Path(folder), self._rounds)]
+
+    def workers(self) -> list[dict]:
+        """Each row of the real renders and of the simulations; see `benchmark.workers`."""
+        self._tell("real workers")
+        with tempfile.TemporaryDirectory() as folder:
+            rows = list(workers.measure_real(Path(folder), self._plan.real_frames))
+        for case in self._plan.simulations:
+            self._tell(f"{case}")
+            rows.append(workers.measure_simulation(case))
+        return rows
 
     def _rows(self, measure: Callable[..., dict], cases: Sequence[FrameCase | ShareCase]) -> Iterator[dict]:
         """A row for each network and case, each measured in an empty folder."""
@@ -179,6 +199,16 @@ BLOCKS = {
             "no gradient at work": "{outside:.1%}", "and gradients slowed": "{overhead:.1%}",
         },
         3,
+    ),
+    "workers": Block(
+        "Many workers; simulated ones sleep in place of dreaming",
+        {
+            "what": "{what}", "workers": "{workers}", "frames": "{frames}", "s": "{seconds:.0f}",
+            "frames a minute": "{a minute:.0f}", "of the bound": "{bound:.0%}", "longest chain of it": "{longest:.0%}",
+            "client ms a frame": "{client:.1f}", "files' ms": "{files:.1f}", "memory grown MB": "{grown:.0f}",
+            "second half MB": "{late:.0f}", "sent MB a frame": "{sent:.1f}",
+        },
+        2,
     ),
     "start": Block(
         "Seconds until it starts", {"--help": "{help:.2f}", "from the command to the first step": "{first step:.2f}"}, 0
