@@ -93,7 +93,7 @@ def test_a_render_under_way_gets_a_page(copy, small_network):
     survey.measure()
     done = len(survey.dreams)
     text = page_of(survey)
-    assert 3 <= done < 7 and f"{done} of 7 frames are dreamed, the rest takes about 0:00:0" in text
+    assert 3 <= done < 7 and f"{done} of 7 frames are dreamed, the rest takes about 0:" in text
     assert f'<progress id="state" max="7" value="{done}">' in text
     list(frames)
     survey.look()

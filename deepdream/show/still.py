@@ -62,5 +62,5 @@ def open_mask(path: str, still: Still, size: tuple[int, int]) -> np.ndarray:
 
 def _choose(number: int | None, count: int, source: Path) -> int:
     if number is not None and number >= count:
-        raise UsageError(f"--frame {number}: {source} has {count} frame{'s' if count > 1 else ''}, counted from 0")
+        raise UsageError(f"--frame {number}: {source} has frames 0 to {count - 1}")
     return count // 2 if number is None else number
