@@ -176,16 +176,18 @@ def run_extract(
     arguments: Arguments, screen: Screen, source: Path, directory: Path, part: "Part | None" = None
 ) -> None:
     """Mode -e 1: a video into a directory of frames. ``part``: what `open_part` gave, if it is open."""
-    from deepdream.files.space import frame_bytes, space_warning
+    from deepdream.files.space import FIRST_FRAMES, frame_bytes, space_warning
     from deepdream.video.extract import check_extract, extract
     from deepdream.video.part import open_part
+    from deepdream.video.probe import first_frames
 
     started = time.monotonic()
     run, image_type = arguments.run, arguments.run.image_type or "png"
     if part is None:
         part = open_part(source, arguments.part)
         count = check_extract(part, directory, image_type, run.overwrite)
-        needed = count * frame_bytes(part.info.width * part.info.height, image_type)
+        first = first_frames(source, FIRST_FRAMES)
+        needed = count * frame_bytes(part.info.width * part.info.height, image_type, first)
         screen.tell(*space_warning(directory, needed, "-it jpg, or a part of the video (--start, --end)"))
     with screen.counter("extract") as on_progress:
         made = extract(part, directory, image_type, run.overwrite, on_progress)
@@ -212,10 +214,10 @@ def run_dream(
     finished.
     """
     from deepdream.files.clip import read_clip
-    from deepdream.files.frames import PREVIEW_NAME, FrameDirectory, open_frames, read_note
+    from deepdream.files.frames import PREVIEW_NAME, FrameDirectory, open_frames, read_frame, read_note
     from deepdream.files.note import dream_note
     from deepdream.files.photo import read_photo, write_source
-    from deepdream.files.space import frame_bytes, space_warning
+    from deepdream.files.space import FIRST_FRAMES, frame_bytes, space_warning
     from deepdream.memory import predict as memory
     from deepdream.render.plan import check_source, open_render
     from deepdream.render.sequence import dream_frames
@@ -266,9 +268,9 @@ def run_dream(
     if warning:
         screen.tell(warning)
     if todo:
-        pixels = render.size[0] * render.size[1]
-        remedy = "a smaller --preview, or fewer frames"
-        screen.tell(*space_warning(output, todo * frame_bytes(pixels, frames.image_type), remedy))
+        first = [read_frame(path) for path in frames.paths[:FIRST_FRAMES]]
+        needed = todo * frame_bytes(render.size[0] * render.size[1], frames.image_type, first)
+        screen.tell(*space_warning(output, needed, "a smaller --preview, or fewer frames"))
     shown = Shown(frames.paths, render.dream_size, lambda number: render.options_at(number).layer)
     reporter = Reporter(output) if run.report and not is_dive else None
     with ExitStack() as stack:
@@ -343,11 +345,12 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     """Extract, dream and create in one; the frames stay beside the video, in its name with ``.frames``."""
     from deepdream.files.frames import read_frame
     from deepdream.files.note import film_note
-    from deepdream.files.space import frame_bytes, space_warning
+    from deepdream.files.space import FIRST_FRAMES, frame_bytes, space_warning
     from deepdream.video.create import check_create
     from deepdream.video.extract import check_extract
     from deepdream.video.mask import check_mask
     from deepdream.video.part import open_part
+    from deepdream.video.probe import first_frames
 
     if video.suffix.lower() not in CONTAINERS:
         raise UsageError(
@@ -367,7 +370,8 @@ def run_all(arguments: Arguments, screen: Screen, source: Path, video: Path) -> 
     check_mask(arguments.render.mask, part.frame_count)
     pixels = part.info.width * part.info.height
     dreamed = pixels * arguments.render.dream.preview**2 // part.info.width**2 or pixels
-    needed = count * (frame_bytes(pixels, image_type) + frame_bytes(dreamed, image_type))
+    first = first_frames(source, FIRST_FRAMES)
+    needed = count * (frame_bytes(pixels, image_type, first) + frame_bytes(dreamed, image_type, first))
     remedy = "-it jpg, a smaller --preview, or a part of the video (--start, --end)"
     screen.tell(*space_warning(work, needed, remedy))
     loaded = _load_network(arguments, screen)

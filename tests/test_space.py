@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from clips import cut_clip, make_clip, real_clip, run_ffmpeg
 from helpers import ROOT, moving_ramps, render, run_python, save_frames
+from PIL import Image
 
 import dreamer
 from deepdream.errors import DreamError
@@ -39,6 +40,23 @@ def test_the_estimate_is_about_what_frames_take(tmp_path, name, image_type):
     height, width, _ = read_frame(paths[0]).shape
     taken = np.mean([path.stat().st_size for path in paths])
     assert taken / 1.3 < space.frame_bytes(width * height, image_type) < 10 * taken
+
+
+def test_frames_that_take_more_than_most_are_counted_by_the_first_ones():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    black = np.zeros_like(noise)
+    assert space.frame_bytes(1000, "png", [black]) == space.frame_bytes(1000, "png") == 1600
+    assert 3000 < space.frame_bytes(1000, "png", [black, noise]) < 3300  # noise does not compress
+
+
+def test_a_noisy_clip_is_estimated_by_its_first_frames(tmp_path, free, capsys):
+    free(400_000)  # of 30 frames of 96x72 at 3 bytes a pixel; 332,000 bytes at 1.6
+    noise = np.random.default_rng(0).integers(0, 256, (72, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    run_ffmpeg("-loop", "1", "-r", "10", "-i", tmp_path / "noise.png", "-t", "3", "-c:v", "ffv1", "-pix_fmt", "gbrp",
+               tmp_path / "noise.mkv")  # fmt: skip
+    (line,) = said(capsys, ["-e", "1", "-i", str(tmp_path / "noise.mkv"), "-o", str(tmp_path / "Input")])
+    assert "the frames will take about 0.6 MB, and 0.4 MB are free" in line
 
 
 def test_the_disk_of_a_directory_to_come_is_asked(tmp_path, free):

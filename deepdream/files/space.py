@@ -1,16 +1,28 @@
 """Whether frames will fit on the disk: an estimate before any work, for one line to the user."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+
+from deepdream.files.frames import encode_frame
 
 # Measured: extracted frames of real clips take 1.2 to 1.9 bytes a pixel as PNG and 0.2 to 0.4 as JPEG, dreams of them
 # 1.3 and 0.5.
 BYTES_A_PIXEL = {"png": 1.6, "jpg": 0.5}
 
 
-def frame_bytes(pixels: int, image_type: str) -> int:
-    """About how many bytes a frame of so many pixels takes as ``"png"`` or ``"jpg"``."""
-    return int(BYTES_A_PIXEL[image_type] * pixels)
+FIRST_FRAMES = 2  # are looked at
+
+
+def frame_bytes(pixels: int, image_type: str, first: Sequence[np.ndarray] = ()) -> int:
+    """About how many bytes a frame of so many pixels takes as ``"png"`` or ``"jpg"``.
+
+    As many a pixel as the ``first`` frames, uint8 RGB (h, w, 3), where those take more than most: clips start black.
+    """
+    rates = [len(encode_frame(frame, image_type)) / (frame.size / 3) for frame in first]
+    return int(max([BYTES_A_PIXEL[image_type], *rates]) * pixels)
 
 
 def space_warning(directory: str | Path, needed: int, remedy: str) -> list[str]:

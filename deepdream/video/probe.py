@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar, cast, overload
 
@@ -153,6 +154,14 @@ def _panorama(frame: VideoFrame) -> str | None:
 def _first_number(data: SideData | None) -> int | None:
     """What a struct of FFmpeg's starts with: here, its kind."""
     return None if data is None else int.from_bytes(bytes(data)[:4], sys.byteorder)
+
+
+def first_frames(path: str | Path, count: int) -> list[np.ndarray]:
+    """The first pictures of a video file as it stores them: uint8 RGB (h, w, 3), neither turned nor tone-mapped."""
+    with open_media(Path(path)) as container:
+        stream, _ = _main_streams(container)
+        assert stream is not None  # it has been probed
+        return [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(stream), count)]
 
 
 def find_sound(path: str | Path) -> Sound:
