@@ -307,6 +307,24 @@ def test_motion_is_estimated_beside_the_dream_which_leaves_it_a_core(
     assert threads == [1]
 
 
+@pytest.mark.parametrize("flow", [BLEND, STABLE], ids=["flow", "stable"])
+def test_the_motion_of_large_frames_is_not_estimated_ahead_and_changes_no_byte(
+    source, tmp_path, small_network, monkeypatch, flow
+):
+    render(source, tmp_path / "ahead", small_network, flow)
+    threads = []
+
+    def estimate(*arguments):
+        threads.append(current_thread())
+        return estimate_motion(*arguments)
+
+    monkeypatch.setattr("deepdream.render.sequence.TRIM_ABOVE_PIXELS", 0)
+    monkeypatch.setattr("deepdream.render.frame.estimate_motion", estimate)
+    render(source, tmp_path / "out", small_network, flow)
+    assert read_dreams(tmp_path / "out") == read_dreams(tmp_path / "ahead")
+    assert threads == [main_thread()] * 4
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 def test_a_frame_that_cannot_be_read_leaves_those_before_it_saved_and_reported(footage, tmp_path, small_network, kind):
     source = save_frames(footage, tmp_path / "source", kind=kind)
