@@ -29,7 +29,6 @@ from deepdream.options import (
     NetworkOptions,
     PartOptions,
     RunOptions,
-    settings_in,
 )
 from deepdream.schedule import has_keyframes, keyframes, parse_texts, values_of
 from deepdream.settings import NO_FILE, at
@@ -153,7 +152,7 @@ def _check_mode(run: RunOptions) -> None:
 def _tell_unused(arguments: Arguments, mode: str, screen: Screen) -> None:
     """Say which of the given options belong to another mode (batch files often share one list of options)."""
     others = [group for group in GROUPS if mode != "all" and mode not in group.modes]
-    elsewhere = {setting.name for group in others for setting in settings_in(group)}
+    elsewhere = {setting.name for group in others for setting in group.settings}
     elsewhere.discard("--flow" if mode in ("picture", "dive") else "")  # it says how smooth they are
     if arguments.render.flow.mode != FlowMode.STABLE:
         elsewhere.add("--flowiterations")

@@ -16,7 +16,6 @@ from deepdream.options import (
     RenderOptions,
     RunOptions,
     VideoOptions,
-    settings_in,
 )
 from deepdream.schedule import has_keyframes
 from deepdream.settings import options_from
@@ -49,7 +48,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     for group in GROUPS:
         titled = parser.add_argument_group(group.title)
-        for setting in settings_in(group):
+        for setting in group.settings:
             help = setting.help.replace("%", "%%")
             titled.add_argument(*setting.names, dest=setting.destination, default=None, help=help, **setting.argument)
     return parser

@@ -7,14 +7,13 @@ made by `setting`.
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, replace
 from enum import IntEnum, StrEnum
 from fractions import Fraction
 
 from deepdream.errors import UsageError
 from deepdream.schedule import Schedule, values_of
-from deepdream.settings import NO_FILE, Setting, check, setting, settings_of
+from deepdream.settings import NO_FILE, Options, Setting, setting, settings_of
 
 CUSTOM_LOOP = "customloop"
 NO_AUDIO = NO_FILE
@@ -97,27 +96,22 @@ def parse_image_type(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Options):
     """What to do, and how much to say meanwhile. ``image_type``: ``"jpg"``, ``"png"`` or None for the type found."""
 
     input: str = setting(
-        "", "-i", "--input", metavar="PATH", default_text=None,
+        "", "-i", "--input", metavar="PATH",
         help="directory of frames, or a video to extract or dream, or a picture to dream",
     )  # fmt: skip
     output: str = setting(
-        "",
-        "-o",
-        "--output",
-        metavar="PATH",
-        default_text=None,
-        help="directory of frames, or the video or picture to make",
+        "", "-o", "--output", metavar="PATH", help="directory of frames, or the video or picture to make"
     )
     extract: int = setting(
         0, "-e", "--extract", choices=(0, 1), nargs="?", const=1, help="extract the frames of a video"
     )
     create: int = setting(0, "-c", "--create", choices=(0, 1), nargs="?", const=1, help="create a video from frames")
     frames: int | None = setting(
-        None, "--frames", metavar="N", type=int, low=1, high=1_000_000, default_text="none",
+        None, "--frames", metavar="N", type=int, low=1, high=1_000_000,
         help="dive into a picture for so many frames, each the last dream, enlarged by --zoom, turned by --rotate, and "
         "dreamed again",
     )  # fmt: skip
@@ -126,27 +120,17 @@ class RunOptions:
         help="which frames to read and which kind to write",
         default_text="the type found; png where frames are extracted",
     )  # fmt: skip
-    overwrite: bool = setting(
-        False,
-        "--overwrite",
-        action="store_true",
-        default_text=None,
-        help="start afresh where another render or video is",
-    )
+    overwrite: bool = setting(False, "--overwrite", help="start afresh where another render or video is")
     mix_machines: bool = setting(
-        False, "--mix-machines", action="store_true", default_text=None,
+        False, "--mix-machines",
         help="go on with a render that was begun on another type of CPU or with other versions, and rounds otherwise",
     )  # fmt: skip
-    list_layers: bool = setting(
-        False, "--list-layers", action="store_true", default_text=None,
-        help="print the network's layers and shapes, then exit",
-    )  # fmt: skip
+    list_layers: bool = setting(False, "--list-layers", help="print the network's layers and shapes, then exit")
     print_schedule: bool = setting(
-        False, "--print-schedule", action="store_true", default_text=None,
-        help="print the values of each frame where they change over time, then exit",
-    )  # fmt: skip
+        False, "--print-schedule", help="print the values of each frame where they change over time, then exit"
+    )
     show_layers: str = setting(
-        "", "--show-layers", metavar="SHEET", default_text=None,
+        "", "--show-layers", metavar="SHEET",
         help="dream one frame at each layer of the network, or those of -l, all equally strong, and write a sheet of "
         "them: .jpg, .png, or .html",
     )  # fmt: skip
@@ -155,28 +139,21 @@ class RunOptions:
         help="with --show-layers: which frame, counted from 0",
     )  # fmt: skip
     report: bool = setting(
-        False, "--report", action="store_true", default_text=None,
-        help="write report.html beside the frames: source and dream, measures by frame, the settings",
-    )  # fmt: skip
+        False, "--report", help="write report.html beside the frames: source and dream, measures by frame, the settings"
+    )
     settings: str = setting(
-        "", "--settings", metavar="FILE", default_text=None,
+        "", "--settings", metavar="FILE",
         help="print the commands that made a dreamed frame or a created video, then exit",
     )  # fmt: skip
-    no_settings: bool = setting(
-        False, "--no-settings", action="store_true", default_text=None,
-        help="leave the command out of the frames and the video",
-    )  # fmt: skip
+    no_settings: bool = setting(False, "--no-settings", help="leave the command out of the frames and the video")
     verbose: int = setting(
         1, "-v", "--verbose", choices=(0, 1, 2, 3),
         help="0 errors only, 1 progress and summary, 2 a line a frame and an iteration, 3 a live picture too",
     )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 @dataclass(frozen=True)
-class NetworkOptions:
+class NetworkOptions(Options):
     """The network and what runs it; see `deepdream.networks.load_network`."""
 
     model_path: str | None = setting(
@@ -198,12 +175,9 @@ class NetworkOptions:
         None, "-gpu", "--gpu", type=int, choices=(0, 1), default_text="1 where there is a GPU", help="0 CPU, 1 GPU"
     )
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 @dataclass(frozen=True)
-class DreamOptions:
+class DreamOptions(Options):
     """How one picture is dreamed, and how a frame starts from the one before.
 
     ``octaves`` pictures, each ``octave_scale`` times smaller than the one before, each given ``iterations`` ascent
@@ -253,7 +227,7 @@ class DreamOptions:
         help="dream at this width and lay what the dream adds onto the full frame; 0 is the frame's own",
     )  # fmt: skip
     panorama: bool = setting(
-        False, "--panorama", action="store_true", default_text=None, historic=False,
+        False, "--panorama", historic=False,
         help="dream 360-degree frames (equirectangular, 2:1) on the sphere: no border, no stretched poles",
     )  # fmt: skip
     seed: int = setting(0, "--seed", metavar="N", low=0, help="seed of the jitter")
@@ -263,15 +237,14 @@ class DreamOptions:
         default_text=_by_mode(SMOOTH),
     )  # fmt: skip
     colors: Colors = setting(
-        Colors.DREAM, "--colors", choices=[color.value for color in Colors], historic=Colors.DREAM.value,
+        Colors.DREAM, "--colors", historic=Colors.DREAM.value,
         help="dream: the network's own; natural: like those of photographs; source: only brightness changes",
-        type=str, default_text=Colors.DREAM.value,
     )  # fmt: skip
 
     taper: bool = False
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         for layers in values_of(self.layers):
             if not (layers and all(layers)):
                 raise UsageError(f"--layers {' '.join(layers)}: expected layer names")
@@ -281,7 +254,7 @@ class DreamOptions:
 
 
 @dataclass(frozen=True)
-class FlowOptions:
+class FlowOptions(Options):
     """What a frame inherits from the previous dream.
 
     ``threshold``: motion threshold on the flow's magnitude scaled to 0..255 over the frame.
@@ -292,8 +265,7 @@ class FlowOptions:
     """
 
     mode: FlowMode = setting(
-        FlowMode.OFF, "-flow", "--flow", metavar="0-2",
-        choices=[int(mode) for mode in FlowMode], nargs="?", const=int(FlowMode.BLEND),
+        FlowMode.OFF, "-flow", "--flow", metavar="0-2", nargs="?", const=int(FlowMode.BLEND),
         help="0 off, 1 blend along the optical flow, 2 stabilised: the calmest",
     )  # fmt: skip
     threshold: float = setting(
@@ -320,30 +292,28 @@ class FlowOptions:
     panorama: bool = False
 
     def __post_init__(self) -> None:
-        check(self)
-        for name, defaults in (("blend_flow", BLEND_FLOW), ("blend_static", BLEND_STATIC)):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, defaults[self.mode])  # the class is frozen
+        super().__post_init__()
+        if self.blend_flow is None:
+            self._take(blend_flow=BLEND_FLOW[self.mode])
+        if self.blend_static is None:
+            self._take(blend_static=BLEND_STATIC[self.mode])
 
 
 @dataclass(frozen=True)
-class DivideOptions:
+class DivideOptions(Options):
     """How large frames are divided: ``max_width`` and ``max_height`` of a tile in pixels."""
 
     mode: DivideMode = setting(
-        DivideMode.OFF, "-d", "--divide", metavar="0-3", choices=[int(mode) for mode in DivideMode],
+        DivideMode.OFF, "-d", "--divide", metavar="0-3",
         help="0 off, 1 tiles of at most maxWidth x maxHeight, 2 two by two where wider than maxWidth, 3 tiles "
         "without seams",
     )  # fmt: skip
     max_width: int = setting(1500, "-mw", "--maxWidth", metavar="N", low=1, help="largest width of a tile in pixels")
     max_height: int = setting(1500, "-mh", "--maxHeight", metavar="N", low=1, help="largest height of a tile in pixels")
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 @dataclass(frozen=True)
-class RenderOptions:
+class RenderOptions(Options):
     """All that decides what the dreamed frames look like, besides the network and the source frames.
 
     ``guide``: the path of a guide image, or None. ``mask``: that of a picture, a directory of them or a video, or None.
@@ -355,11 +325,11 @@ class RenderOptions:
     flow: FlowOptions = FlowOptions()
     divide: DivideOptions = DivideOptions()
     guide: str | None = setting(
-        None, "-g", "--guide", metavar="IMAGE", default_text="none",
+        None, "-g", "--guide", metavar="IMAGE",
         help="guide image: a path, or a name inside the input directory",
     )  # fmt: skip
     mask: str | None = setting(
-        None, "--mask", metavar="PATH", default_text="none", historic=None,
+        None, "--mask", metavar="PATH", historic=None,
         help="where to dream: a picture, a directory of pictures or a video, a mask a frame; white dreams, black keeps "
         "the source",
     )  # fmt: skip
@@ -367,23 +337,20 @@ class RenderOptions:
     dive: bool = False
 
     def __post_init__(self) -> None:
-        if self.dive:
-            object.__setattr__(self, "flow", FlowOptions(blend_static=1.0))
-        dream, flow = self.dream, replace(self.flow, panorama=self.dream.panorama)
-        object.__setattr__(self, "flow", flow)
-        if dream.panorama:
-            object.__setattr__(self, "divide", DivideOptions())
-        if dream.smooth is None:
-            object.__setattr__(self, "dream", replace(dream, smooth=SMOOTH[flow.mode]))  # the class is frozen
-        if flow.mode != FlowMode.STABLE:
-            object.__setattr__(self, "flow", replace(flow, iterations=None))
-        elif flow.iterations is None and not isinstance(dream.iterations, Schedule):  # else of each frame's
+        dream, flow = self.dream, FlowOptions(blend_static=1.0) if self.dive else self.flow
+        few = flow.iterations if flow.mode == FlowMode.STABLE else None
+        if flow.mode == FlowMode.STABLE and few is None and not isinstance(dream.iterations, Schedule):
             few = min(dream.iterations, max(MIN_FLOW_ITERATIONS, math.ceil(FLOW_ITERATIONS * dream.iterations)))
-            object.__setattr__(self, "flow", replace(flow, iterations=few))
+        smooth = SMOOTH[flow.mode] if dream.smooth is None else dream.smooth
+        self._take(
+            dream=replace(dream, smooth=smooth),
+            flow=replace(flow, panorama=dream.panorama, iterations=few),
+            divide=DivideOptions() if dream.panorama else self.divide,
+        )
 
 
 @dataclass(frozen=True)
-class ClusterOptions:
+class ClusterOptions(Options):
     """What dreams beside this process, or in its place; see `deepdream.render.cluster`."""
 
     workers: int = setting(
@@ -391,18 +358,18 @@ class ClusterOptions:
         help="dream in so many worker processes, each with its share of the cores; 0 is in this process",
     )  # fmt: skip
     cluster: str | None = setting(
-        None, "--cluster", metavar="ADDRESS", default_text="none",
+        None, "--cluster", metavar="ADDRESS",
         help="dream on a Dask cluster: tcp://host:8786, tls://host:8786 or a scheduler file",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if self.workers and self.cluster:
             raise UsageError("--workers starts workers here, and --cluster uses those of a cluster; give one of them")
 
 
 @dataclass(frozen=True)
-class PartOptions:
+class PartOptions(Options):
     """The part of a video to take: the frames shown from ``start`` up to ``end``, in seconds; None for the video's."""
 
     start: float | None = setting(
@@ -414,13 +381,13 @@ class PartOptions:
     )
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if self.end is not None and (self.start or 0) >= self.end:
             raise UsageError(f"--end {self.end}: the part must end after its start, {self.start or 0}")
 
 
 @dataclass(frozen=True)
-class VideoOptions:
+class VideoOptions(Options):
     """How a video is made.
 
     ``frame_rate``: a `Fraction`, or None for that of the source video, else `DEFAULT_FRAME_RATE`.
@@ -446,9 +413,6 @@ class VideoOptions:
         default_text="20 for h264, 22 for h265, 24 for vp9 and av1",
     )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        check(self)
-
 
 @dataclass(frozen=True)
 class Arguments:
@@ -471,6 +435,11 @@ class Group:
     kinds: tuple[type, ...]
     modes: tuple[str, ...]
 
+    @property
+    def settings(self) -> list[Setting]:
+        """Each `Setting` of the options."""
+        return [known for kind in self.kinds for _, known in settings_of(kind)]
+
 
 GROUPS = (
     Group("what to do", (RunOptions,), ("extract", "dream", "create", "picture", "dive")),
@@ -484,11 +453,6 @@ GROUPS = (
 )
 
 
-def settings_in(group: Group) -> Iterator[Setting]:
-    """Each `Setting` of a group."""
-    return (known for kind in group.kinds for _, known in settings_of(kind))
-
-
-SETTINGS = tuple(known for group in GROUPS for known in settings_in(group))
+SETTINGS = tuple(known for group in GROUPS for known in group.settings)
 # What renders did before there was an option, for manifests that do not name it.
 HISTORIC = {known.name: known.historic for known in SETTINGS if known.historic is not MISSING}

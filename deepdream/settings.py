@@ -29,7 +29,7 @@ class Setting:
     names: tuple[str, ...]
     default: object
     about: str
-    default_text: str | None
+    default_text: str
     low: float | Fraction | None
     high: float
     low_included: bool
@@ -67,7 +67,7 @@ class Setting:
     def help(self) -> str:
         """The line of ``--help``: what it is, its range and its default."""
         notes = [self.range] if self.low is not None else []
-        if self.default_text is not None:
+        if self.default_text:
             notes.append(f"default: {self.default_text}")
         if self.keyframes:
             notes.append(f"over time: {self.keyframes}")
@@ -127,7 +127,7 @@ def setting(
     default: T,
     *names: str,
     help: str,
-    default_text: str | None = "",
+    default_text: str | None = None,
     low: float | Fraction | None = None,
     high: float = math.inf,
     low_included: bool = True,
@@ -138,18 +138,23 @@ def setting(
     """A dataclass field that is an option of the command line.
 
     ``names``: as typed, the long one last. ``help``: what it is; the range is added, and the default in the words of
-    ``default_text`` (None: not at all; else the default itself). ``low`` and ``high``: the range of a number,
+    ``default_text``, else as it is, if it is neither False nor "". ``low`` and ``high``: the range of a number,
     inclusive but for ``low`` without ``low_included``. ``historic``: what renders did before there was this option,
     so that those begun then go on; for options younger than render.json. ``keyframes``: an example of them, where the
     value may change over time (see `deepdream.schedule`). ``argument``: more for argparse's add_argument; ``type`` is
     that of the default if it is not given, and text for None.
     """
-    if argument.get("action") is None:
-        argument.setdefault("type", str if default is None else int if isinstance(default, Enum) else type(default))
+    if isinstance(default, bool):
+        argument["action"] = "store_true"
+    else:
+        plain = default.value if isinstance(default, Enum) else default
+        argument.setdefault("type", str if default is None else type(plain))
+    if isinstance(default, Enum):
+        argument["choices"] = [member.value for member in type(default)]
     kind = argument.get("type")
     if kind in (int, float):
         argument["type"] = partial(parse_number, names[-1], kind, keyframes)
-    text = _show(default) if default_text == "" else default_text
+    text = _show(default) if default_text is None else default_text
     whole = kind is int
     metadata = Setting(names, default, help, text, low, high, low_included, historic, keyframes, whole, argument)
     return field(default=default, metadata={_METADATA_KEY: metadata})
@@ -158,7 +163,9 @@ def setting(
 def _show(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return NO_FILE
+    return "" if value is False else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _file_name(path: str | None) -> str:
@@ -171,10 +178,18 @@ def settings_of(kind: Any) -> Iterator[tuple[str, Setting]]:
     return ((each.name, each.metadata[_METADATA_KEY]) for each in fields(kind) if _METADATA_KEY in each.metadata)
 
 
-def check(options: Any) -> None:
-    """Raise `UsageError` for the first option of an instance that is out of range."""
-    for name, known in settings_of(options):
-        known.check(getattr(options, name))
+class Options:
+    """The base of option classes, which are frozen: an instance that exists has been checked."""
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for the first option that is out of range."""
+        for name, known in settings_of(self):
+            known.check(getattr(self, name))
+
+    def _take(self, **values: Any) -> None:
+        """Set fields, amid `__post_init__`."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 def at(options: T, frame: int) -> T:
