@@ -87,12 +87,17 @@ def parse_time(text: str) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
+def image_type_of(ending: str) -> str | None:
+    """``"jpg"`` or ``"png"`` by the ending of a picture's name, such as .jpeg; None for another."""
+    return next((image_type for image_type, endings in IMAGE_TYPES.items() if ending.lower() in endings), None)
+
+
 def parse_image_type(text: str) -> str:
-    """``"jpg"`` or ``"png"`` from the ending of a picture's name."""
-    for image_type, endings in IMAGE_TYPES.items():
-        if f".{text.lower()}" in endings:
-            return image_type
-    raise UsageError(f"--image_type {text}: expected jpg or png")
+    """``"jpg"`` or ``"png"`` of an ending without its dot."""
+    image_type = image_type_of(f".{text}")
+    if image_type is None:
+        raise UsageError(f"--image_type {text}: expected jpg or png")
+    return image_type
 
 
 @dataclass(frozen=True)

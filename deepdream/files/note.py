@@ -16,13 +16,13 @@ from typing import Any, Protocol
 from deepdream import __version__
 from deepdream.errors import UsageError, one_line
 from deepdream.options import (
-    IMAGE_TYPES,
     PICTURE_ENDINGS,
     NetworkOptions,
     PartOptions,
     RenderOptions,
     RunOptions,
     VideoOptions,
+    image_type_of,
 )
 from deepdream.settings import words
 
@@ -41,25 +41,17 @@ def dream_note(
     network: NamedNetwork,
     engine: NetworkOptions,
     options: RenderOptions,
+    part: PartOptions = PartOptions(),
+    video: VideoOptions = VideoOptions(),
     frames: int | None = None,
 ) -> str:
-    """The note of frames dreamed from ``source`` with a network that ``engine`` chose; a dive has ``frames`` frames."""
-    run = RunOptions(input=str(source), image_type=options.image_type, frames=frames)
-    return _note(network, _command(run, engine, options))
+    """The note of what is dreamed from ``source`` with a network that ``engine`` chose.
 
-
-def film_note(
-    source: str | Path,
-    network: NamedNetwork,
-    engine: NetworkOptions,
-    options: RenderOptions,
-    part: PartOptions,
-    video: VideoOptions,
-    frames: int | None = None,
-) -> str:
-    """The note of a video dreamed from ``part`` of ``source`` in one go, or of a dive of ``frames`` frames."""
+    ``part`` and ``video``: of a video that is made in one go. ``frames``: of a dive.
+    """
     run = RunOptions(input=str(source), image_type=options.image_type, frames=frames)
-    return _note(network, _command(run, part, engine, options, video))
+    named = f"deepdream {__version__}, network {one_line(network.name)} {network.digest}"
+    return f"{named}\n{_command(run, part, engine, options, video)}"
 
 
 def create_note(frames: str | Path, image_type: str | None, options: VideoOptions, frame_note: str | None) -> str:
@@ -84,13 +76,9 @@ def commands(note: str, path: str | Path) -> list[str]:
         raise UsageError(f"{path} carries no settings")
     # A step writes what the next one reads; the last one made this file.
     is_photo = "--frames" not in found[-1] and Path(inputs[-1]).suffix.lower() in (*PICTURE_ENDINGS, ".gif")
-    is_frame = not is_photo and any(path.suffix.lower() in endings for endings in IMAGE_TYPES.values())
+    is_frame = not is_photo and image_type_of(path.suffix)
     outputs = [*inputs[1:], path.parent.name if is_frame else path.name]
     return [one_line(shlex.join([*command, "--output", output])) for command, output in zip(found, outputs)]
-
-
-def _note(network: NamedNetwork, command: str) -> str:
-    return f"deepdream {__version__}, network {one_line(network.name)} {network.digest}\n{command}"
 
 
 def _command(*parts: Any) -> str:

@@ -11,7 +11,7 @@ from deepdream.errors import UsageError
 from deepdream.files.atomic import make_directory, write_whole
 from deepdream.files.frames import encode_frame, open_picture, to_rgb
 from deepdream.geometry import at_width
-from deepdream.options import IMAGE_TYPES
+from deepdream.options import image_type_of
 
 SOURCE_DIRECTORY = "Source"
 
@@ -69,14 +69,9 @@ def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
         return picture  # a broken profile, or one of other colours, tells nothing
 
 
-def photo_type(path: Path) -> str | None:
-    """``"jpg"`` or ``"png"`` by the ending of a picture to write; None for another."""
-    return next((kind for kind, endings in IMAGE_TYPES.items() if path.suffix.lower() in endings), None)
-
-
 def check_photo(path: Path, source: Path, overwrite: bool) -> None:
     """Raise `UsageError` where the picture ``path`` cannot be made of ``source``."""
-    if not photo_type(path):
+    if not image_type_of(path.suffix):
         raise UsageError(
             f"{source} is a picture, so -o {path} must be one too (.png, .jpg); "
             "with --frames N it may be a video or a directory: a dive"
@@ -98,6 +93,6 @@ def write_source(photo: Photo, source: Path, directory: Path) -> Path:
 
 def write_photo(path: Path, photo: Photo, note: str | None) -> None:
     """Write a picture, whole or not at all, as its ending says. ``note``: text that it carries."""
-    image_type = photo_type(path)
+    image_type = image_type_of(path.suffix)
     assert image_type, "the name was chosen by its ending"
     write_whole(path, encode_frame(photo.pixels, image_type, note, photo.alpha, photo.profile))

@@ -92,7 +92,7 @@ def _common_loop(model: "Model") -> tuple[str, ...]:
 def _choose_device(gpu: bool | None, on_message: OnMessage) -> "torch.device":
     import torch
 
-    device = None if gpu is False else torch.accelerator.current_accelerator(check_available=True)
+    device = None if gpu == 0 else torch.accelerator.current_accelerator(check_available=True)
     if device is not None:
         # On NVIDIA's tensor cores a convolution then rounds its factors to 10 bits (TF32) and adds in float32: several
         # times as fast. Matrix products keep float32: a guide's nearest features are found by them.

@@ -16,7 +16,7 @@ from deepdream.errors import DreamError, UsageError, some_of
 from deepdream.files.atomic import lock_directory, make_directory, replace, sync, whole_directory, write_errors
 from deepdream.files.clip import CLIP_NAME, Clip, read_clip, write_clip
 from deepdream.files.frames import PREVIEW_NAME
-from deepdream.options import IMAGE_TYPES
+from deepdream.options import image_type_of
 from deepdream.video.ffmpeg import SCALE_FLAGS, ffmpeg_binary, run_ffmpeg
 from deepdream.video.hdr import DIM_WHITE, REFERENCE_WHITE
 from deepdream.video.part import Part, open_part
@@ -171,11 +171,10 @@ def _our_frames(directory: Path) -> list[Path]:
 
 
 def _pictures(directory: Path) -> list[Path]:
-    endings = [ending for endings in IMAGE_TYPES.values() for ending in endings]
     return [
         path
         for path in directory.iterdir()
-        if path.suffix.lower() in endings and not path.name.startswith(".") and path.name != PREVIEW_NAME
+        if image_type_of(path.suffix) and not path.name.startswith(".") and path.name != PREVIEW_NAME
     ]
 
 
