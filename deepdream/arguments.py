@@ -2,21 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from deepdream import __version__
 from deepdream.errors import UsageError
-from deepdream.options import (
-    GROUPS,
-    SETTINGS,
-    Arguments,
-    ClusterOptions,
-    NetworkOptions,
-    PartOptions,
-    RenderOptions,
-    RunOptions,
-    VideoOptions,
-)
+from deepdream.options import GROUPS, SETTINGS, Arguments
 from deepdream.schedule import has_keyframes
 from deepdream.settings import options_from
 
@@ -57,16 +48,9 @@ def build_parser() -> Parser:
 def parse(words: Sequence[str]) -> Arguments:
     """A command line, checked option by option. Raises `UsageError`."""
     values = vars(build_parser().parse_args(_join_names(words)))
-    run = options_from(RunOptions, values)
-    return Arguments(
-        run,
-        options_from(NetworkOptions, values),
-        options_from(RenderOptions, values, image_type=run.image_type),
-        options_from(ClusterOptions, values),
-        options_from(PartOptions, values),
-        options_from(VideoOptions, values),
-        tuple(setting.name for setting in SETTINGS if values[setting.destination] is not None),
-    )
+    given = tuple(setting.name for setting in SETTINGS if values[setting.destination] is not None)
+    parsed = options_from(Arguments, values, given=given)
+    return replace(parsed, render=replace(parsed.render, image_type=parsed.run.image_type))
 
 
 def _join_names(words: Sequence[str]) -> list[str]:

@@ -30,7 +30,10 @@ class Network(Protocol):
     features: tuple[str, ...]
 
     def gradient(self, picture: torch.Tensor, layer: str, objective: Objective) -> torch.Tensor:
-        """The derivative of the objective at ``layer`` by the picture: float32 (3, h, w) to (3, h, w)."""
+        """The derivative of the objective at ``layer`` by the picture: float32 (3, h, w) to (3, h, w).
+
+        Raises as `activations` does.
+        """
         ...
 
     def gradient_of_sum(self, picture: torch.Tensor, objectives: Mapping[str, Objective]) -> torch.Tensor:
@@ -41,7 +44,11 @@ class Network(Protocol):
         ...
 
     def activations(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
-        """What ``layer`` puts out for a float32 picture (3, h, w): (c, h', w')."""
+        """What ``layer`` puts out for a float32 picture (3, h, w): (c, h', w').
+
+        The run stops right after the layer, before an in-place one that follows. Raises `ModelError` for a layer that
+        the net does not have, `PictureTooSmall` for a picture that it cannot take.
+        """
         ...
 
     def shape(self, layer: str, size: tuple[int, int]) -> tuple[int, ...]:
@@ -61,5 +68,8 @@ class Network(Protocol):
         ...
 
     def memory(self, layer: str, size: tuple[int, int]) -> int | None:
-        """The peak of `gradient` in bytes for a picture of ``size`` (h, w); None where the engine cannot tell."""
+        """The peak of `gradient` in bytes for a picture of ``size`` (h, w), beside the weights.
+
+        None where the engine cannot tell.
+        """
         ...

@@ -1,13 +1,11 @@
 """Render a short clip to try the program on, a dive into the Mandelbrot set with sound.  Usage: demo_clip.py VIDEO"""
 
 import sys
-from pathlib import Path
 
+import common  # noqa: F401 - the way to the package
 import ffmpeg
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package is not installed
-
-from deepdream.video.ffmpeg import ffmpeg_binary  # noqa: E402
+from deepdream.video.ffmpeg import ffmpeg_binary
 
 SECONDS = 2
 

@@ -18,17 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from common import exit_status
 from tables import table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the package is not installed: it lies beside the folder of this script
-
-from deepdream.errors import DreamError, UsageError  # noqa: E402
-from deepdream.files.atomic import make_directory  # noqa: E402
-from deepdream.files.frames import check_sizes, open_frames, read_frame  # noqa: E402
-from deepdream.geometry import divide  # noqa: E402
-from deepdream.options import DivideMode, DivideOptions  # noqa: E402
-from deepdream.show.measures import JUDGES, match_frames, measure_render, read_at  # noqa: E402
+from deepdream.errors import DreamError, UsageError
+from deepdream.files.atomic import make_directory
+from deepdream.files.frames import check_sizes, open_frames, read_frame
+from deepdream.geometry import divide
+from deepdream.options import DivideMode, DivideOptions
+from deepdream.show.measures import JUDGES, match_frames, measure_render, read_at
 
 COLUMNS = {
     "render": "{render}", "warping error": "{warping error:.6f}", "ratio": "{ratio:.3f}", "strength": "{strength:.2f}",
@@ -198,12 +196,7 @@ def run(options):
 
 def main(arguments=None):
     """Run the command line and return its exit status."""
-    try:
-        run(parse(arguments))
-    except DreamError as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return error.exit_status
-    return 0
+    return exit_status("evaluate.py", lambda: run(parse(arguments)))
 
 
 if __name__ == "__main__":

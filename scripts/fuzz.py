@@ -18,8 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the package is not installed
+import common  # noqa: F401 - the way to the package
 
 BATCH = 250
 MEMORY = 1 << 30  # bytes that a case may take on top of the libraries

@@ -3,12 +3,10 @@
 
 import argparse
 import os
-import sys
 import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # the package is not installed
+import common  # noqa: F401 - the way to the package
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: forks have no threads
 
 

@@ -67,19 +67,8 @@ def _ratio(text: str) -> Fraction:
 
 def write_clip(directory: str | Path, clip: Clip) -> None:
     """Write the `Clip` of a frame directory. Raises `DreamError` where it cannot."""
-    fields = {
-        "source": clip.source,
-        "frame_rate": str(clip.frame_rate),
-        "pixel_aspect": str(clip.pixel_aspect),
-        "has_audio": clip.has_audio,
-        "frame_count": clip.frame_count,
-        "audio_offset": clip.audio_offset,
-        "first_frame": clip.first_frame,
-        "end_frame": clip.end_frame,
-    }
-    if clip.panorama:
-        fields["panorama"] = clip.panorama
-    write_whole(Path(directory) / CLIP_NAME, (json.dumps(fields, indent=2) + "\n").encode())
+    fields = {name: value for name, value in vars(clip).items() if name != "panorama" or value}
+    write_whole(Path(directory) / CLIP_NAME, (json.dumps(fields, indent=2, default=str) + "\n").encode())
 
 
 def copy_clip(source: str | Path, target: str | Path) -> None:

@@ -1,15 +1,14 @@
 """What the engines share: a model's layers, what each needs, the shapes they give, and why a picture does not fit."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import takewhile
 
 import torch
 from torch import Tensor
 
+from deepdream import interface
 from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall, first_line, is_out_of_memory
-from deepdream.interface import Objective
 from deepdream.networks.caffemodel import DATA_TYPES, Layer, Model
 from deepdream.networks.find import ModelFiles
 from deepdream.networks.steps import Runnable, Step, trace
@@ -33,8 +32,8 @@ class ShapeMismatch(ModelError):
     """A layer cannot take what the layers before it make of a picture."""
 
 
-class Network(ABC):
-    """`deepdream.interface.Network`, but for what the layers compute, which an engine adds.
+class Network(interface.Network):
+    """Of the interface all but `activations` and `gradient_of_sum`, what the layers compute, which an engine adds.
 
     Pictures are float32 tensors (3, h, w) on ``device``: BGR in 0..255, with ``mean`` subtracted. Only the layers that
     a target needs are run, and the only gradient ever computed is the picture's. A network that takes grey pictures
@@ -69,41 +68,13 @@ class Network(ABC):
                 "only those that take colour (3) or grey (1) can dream"
             )
 
-    @abstractmethod
-    def activations(self, picture: Tensor, layer: str) -> Tensor:
-        """What ``layer`` puts out for ``picture``, a float32 tensor (3, h, w): a tensor (c, h', w').
-
-        The run stops right after the layer, before an in-place one that follows. Raises `ModelError`
-        for a layer that the net does not have, `PictureTooSmall` for a picture it cannot take.
-        """
-
-    @abstractmethod
-    def gradient(self, picture: Tensor, layer: str, objective: Objective) -> Tensor:
-        """The derivative of an objective at ``layer`` by the picture: float32 (3, h, w) to (3, h, w).
-
-        ``objective`` maps the activations (c, h', w') to the objective's gradient there. Raises as `activations` does.
-        """
-
-    @abstractmethod
-    def gradient_of_sum(self, picture: Tensor, objectives: Mapping[str, Objective]) -> Tensor:
-        """The derivative of the sum of objectives at several layers, by layer; see `gradient`.
-
-        The layers that they need are run once, forward and backward. ``picture`` may be a batch (n, 3, h, w): each is
-        differentiated as if it were alone.
-        """
+    def gradient(self, picture: Tensor, layer: str, objective: interface.Objective) -> Tensor:
+        return self.gradient_of_sum(picture, {layer: objective})
 
     def memory(self, layer: str, size: Size) -> int | None:
-        """How many bytes `gradient` holds at its peak for a picture of ``size`` (h, w), beside the weights.
-
-        None where the engine cannot tell. Raises as `activations` does.
-        """
         return None
 
     def shape(self, layer: str, size: Size) -> tuple[int, ...]:
-        """The shape (c, h', w') of a layer's activations for a picture of ``size`` (h, w); nothing is computed.
-
-        Raises as `activations` does.
-        """
         key = layer, (size[0], size[1])
         if key not in self._shapes:
             try:
@@ -136,10 +107,7 @@ class Network(ABC):
             yield name, tuple(values[known[0]].shape[1:]) if known else "puts nothing out"
 
     def class_layers(self) -> tuple[str, ...]:
-        """The layers whose channels are classes: those at the end of a net that makes one vector of a picture.
-
-        They are as many as that vector is long.
-        """
+        """Those at the end of a net that makes one vector of a picture, whose channels are as many as it is long."""
         shapes = [(name, shape) for name, shape in self.layer_shapes() if isinstance(shape, tuple)]
         if not shapes or math.prod(shapes[-1][1][1:]) != 1:
             return ()
@@ -147,11 +115,9 @@ class Network(ABC):
         return tuple(name for name, _ in tail)[::-1]
 
     def check_size(self, layer: str, size: Size) -> None:
-        """Raise `PictureTooSmall` if a picture of ``size`` (h, w) cannot reach ``layer``."""
         self.shape(layer, size)
 
     def least_size(self, layer: str) -> int | None:
-        """The least n for which n x n pictures reach ``layer``; None where there is no such n."""
         low, high = 0, 1
         while not self._fits(layer, (high, high)):
             low, high = high, 2 * high

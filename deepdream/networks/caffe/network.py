@@ -50,9 +50,6 @@ class CaffeNetwork(Network):
     def activations(self, picture: torch.Tensor, layer: str) -> torch.Tensor:
         return self._run(picture, layer)[0][0]
 
-    def gradient(self, picture: torch.Tensor, layer: str, objective: Objective) -> torch.Tensor:
-        return self.gradient_of_sum(picture, {layer: objective})
-
     def gradient_of_sum(self, picture: torch.Tensor, objectives: Mapping[str, Objective]) -> torch.Tensor:
         if picture.ndim == 4:
             return torch.stack([self.gradient_of_sum(one, objectives) for one in picture])

@@ -54,9 +54,6 @@ class TorchNetwork(Network):
         with torch.no_grad(), self._compile_notice:
             return self._forward(self._input(picture, layer), layer)[0][0].to(picture.dtype)
 
-    def gradient(self, picture: Tensor, layer: str, objective: Objective) -> Tensor:
-        return self.gradient_of_sum(picture, {layer: objective})
-
     def gradient_of_sum(self, picture: Tensor, objectives: Mapping[str, Objective]) -> Tensor:
         if picture.ndim == 4 and not self._keeps_apart(*objectives):
             return torch.stack([self.gradient_of_sum(one, objectives) for one in picture])
