@@ -44,7 +44,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return getattr(error, "exit_status", DreamError.exit_status)
     except KeyboardInterrupt as stop:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
-        write_log(f"dreamer.py: interrupted; {_how_to_go_on(words)}")
+        without = " without --overwrite" if "--overwrite" in words else ""
+        write_log(f"dreamer.py: interrupted; the same command{without} goes on from here")
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     finally:
         _drop_output()
@@ -66,12 +67,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):  # errors not translated elsewhere
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return str(error)
-
-
-def _how_to_go_on(words: Sequence[str]) -> str:
-    if "--overwrite" in words:
-        return "the same command without --overwrite goes on from here"
-    return "the same command goes on from here"
 
 
 class Terminated(KeyboardInterrupt):

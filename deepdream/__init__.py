@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepdream.api import dream, dream_directory, load_network
+    from deepdream.api import dream, dream_directory
     from deepdream.errors import DreamError
+    from deepdream.networks import load_network
     from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
     from deepdream.schedule import keyframes
 
@@ -32,7 +33,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = {"keyframes": "schedule", "DreamError": "errors"}.get(name, "api" if name.islower() else "options")
+    homes = {"keyframes": "schedule", "DreamError": "errors", "load_network": "networks"}
+    home = homes.get(name, "api" if name.islower() else "options")
     return getattr(import_module(f"deepdream.{home}"), name)
 
 

@@ -18,7 +18,7 @@ from deepdream.files.masks import find_masks, read_mask
 from deepdream.files.note import dream_note
 from deepdream.geometry import at_width, check_panorama, seen_sizes
 from deepdream.interface import Network
-from deepdream.options import ENGINES, PRECISIONS, NetworkOptions, RenderOptions
+from deepdream.options import NetworkOptions, RenderOptions
 from deepdream.picture.ascent import StepReport
 from deepdream.render.dream_size import shrink
 from deepdream.render.frame import Source, dream_frame
@@ -31,21 +31,6 @@ from deepdream.video.mask import check_mask, mask_frames
 
 OnMessage = Callable[[str], object]
 _log = logging.getLogger("deepdream").info
-
-
-def load_network(
-    model_path: str | Path | None = None,
-    model_name: str | None = None,
-    *,
-    gpu: bool | None = None,
-    engine: str = ENGINES[0],
-    precision: str = PRECISIONS[0],
-    on_message: OnMessage = _log,
-) -> Network:
-    """A network to dream with; the arguments are those of `networks.load_network`, and so are the errors."""
-    return networks.load_network(
-        model_path, model_name, gpu=gpu, engine=engine, precision=precision, on_message=on_message
-    )
 
 
 def dream(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from common import exit_status
+from judge import JUDGES, match_frames, measure_render
 from tables import table
 
 from deepdream.errors import DreamError, UsageError
@@ -26,7 +27,7 @@ from deepdream.files.atomic import make_directory
 from deepdream.files.frames import check_sizes, open_frames, read_frame
 from deepdream.geometry import divide
 from deepdream.options import DivideMode, DivideOptions
-from deepdream.show.measures import JUDGES, match_frames, measure_render, read_at
+from deepdream.show.measures import read_at
 
 COLUMNS = {
     "render": "{render}", "warping error": "{warping error:.6f}", "ratio": "{ratio:.3f}", "strength": "{strength:.2f}",

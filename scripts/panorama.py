@@ -16,16 +16,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from common import exit_status
+from judge import border_jumps, match_frames
 from tables import table
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the package is not installed: it lies beside the folder of this script
-
-from deepdream.errors import DreamError  # noqa: E402
-from deepdream.files.atomic import make_directory  # noqa: E402
-from deepdream.files.frames import open_frames, read_frame, write_frame  # noqa: E402
-from deepdream.geometry import VIEW_REACH, Tile, view_side  # noqa: E402
-from deepdream.show.measures import border_jumps, match_frames, warping_error  # noqa: E402
+from deepdream.files.atomic import make_directory
+from deepdream.files.frames import open_frames, read_frame, write_frame
+from deepdream.geometry import VIEW_REACH, Tile, view_side
+from deepdream.show.measures import warping_error
 
 PHOTOGRAPHS = ("chelsea.png", "rocket.jpg", "coffee.png", "astronaut.png", "grass.png", "hubble_deep_field.jpg")
 AXIS_TILT, TURN = np.radians(15), np.radians(1)  # of the axis, and about it a frame
@@ -160,27 +158,26 @@ def parse(arguments):
     return parser.parse_args(arguments)
 
 
+def run(options):
+    """Make or measure what the command line names."""
+    if options.mode == "make":
+        make(options.width, options.directory, options.frames)
+        return
+    from deepdream.networks import load_network
+
+    network = load_network(options.model_path, gpu=False, on_message=lambda line: None)
+    frames = {name: [read_frame(path) for path in open_frames(name).paths] for name in options.dreams}
+    sources = [read_frame(path) for path in open_frames(options.source).paths]
+    seen = np.uint8(np.rint([see(frame) for frame in sources]))
+    pairs = [list(match_frames(seen[:, view], "tvl1")) for view in range(6)]
+    with np.errstate(invalid="ignore"):  # of the source itself, to which nothing was added
+        rows = [measure(name, sources, dreams, pairs, network, options.layer) for name, dreams in frames.items()]
+    print(table(rows, COLUMNS))
+
+
 def main(arguments=None):
     """Run the command line and return its exit status."""
-    options = parse(arguments)
-    try:
-        if options.mode == "make":
-            make(options.width, options.directory, options.frames)
-            return 0
-        from deepdream.networks import load_network
-
-        network = load_network(options.model_path, gpu=False, on_message=lambda line: None)
-        frames = {name: [read_frame(path) for path in open_frames(name).paths] for name in options.dreams}
-        sources = [read_frame(path) for path in open_frames(options.source).paths]
-        seen = np.uint8(np.rint([see(frame) for frame in sources]))
-        pairs = [list(match_frames(seen[:, view], "tvl1")) for view in range(6)]
-        with np.errstate(invalid="ignore"):  # of the source itself, to which nothing was added
-            rows = [measure(name, sources, dreams, pairs, network, options.layer) for name, dreams in frames.items()]
-        print(table(rows, COLUMNS))
-    except DreamError as error:
-        print(f"panorama.py: {error}", file=sys.stderr)
-        return error.exit_status
-    return 0
+    return exit_status("panorama.py", lambda: run(parse(arguments)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,35 @@
 """The known architectures as their papers describe them, as Caffe nets."""
 
-from deepdream.networks.caffemodel import NetBuilder
+from deepdream.networks import caffemodel
+from deepdream.networks.caffemodel import pb
+
+
+class NetBuilder(caffemodel.NetBuilder):
+    """The layers of known architectures, besides those of the embedded network."""
+
+    def norm(self, name, bottom, top=""):
+        """Batch normalisation and the scale after it, in place by default."""
+        top = self.layer(f"{name}/bn", "BatchNorm", bottom, top=top or bottom)
+        return self.layer(f"{name}/scale", "Scale", top, top=top, scale_param=dict(bias_term=True))
+
+    def conv_norm(self, name, bottom, count, kernel, stride=1, pad=0, group=1, relu=True):
+        """A convolution without bias, batch normalisation, and a ReLU unless told otherwise."""
+        self.conv(name, bottom, count, kernel, stride, pad, group, bias=False, relu=False)
+        self.norm(name, name)
+        return self.relu(name) if relu else name
+
+    def pool(self, name, bottom, kernel, stride=1, pad=0, kind="MAX"):
+        """Max pooling, or average pooling where ``kind`` is AVE."""
+        values = dict(pool=pb.PoolingParameter.PoolMethod.Value(kind), kernel_size=kernel, stride=stride, pad=pad)
+        return self.layer(name, "Pooling", bottom, pooling_param=values)
+
+    def lrn(self, name, bottom):
+        """Local response normalisation with the values of Krizhevsky et al. 2012."""
+        return self.layer(name, "LRN", bottom, lrn_param=dict(local_size=5, alpha=1e-4, beta=0.75))
+
+    def concat(self, name, *bottoms):
+        """The channels of ``bottoms``, one after another."""
+        return self.layer(name, "Concat", *bottoms)
 
 
 def _alexnet_like(name, size, norm_first):

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -16,13 +17,14 @@ import av  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from clips import real_clip  # noqa: E402
-from helpers import ROOT, ZOO, moving_ramps, run_python, save_frames  # noqa: E402
+from helpers import ROOT, SCRIPTS, ZOO, moving_ramps, run_python, save_frames  # noqa: E402
 from nets import SMALL, random_blobs, write_model  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import dreamer  # noqa: E402
 from deepdream.networks import load_network  # noqa: E402
 
+sys.path.insert(0, str(SCRIPTS))
 PHOTOGRAPHS = Path(importlib.util.find_spec("skimage").origin).parent / "data"
 
 

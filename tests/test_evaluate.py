@@ -1,8 +1,9 @@
 """The measures of dreamed frames where the answer is known, and evaluate.py as a user runs it."""
 
-import importlib
 import json
 
+import evaluate as script
+import judge
 import numpy as np
 import pytest
 from helpers import SCRIPTS, run_python, save_frames
@@ -19,11 +20,9 @@ def pan(scene, count, step=2, size=(64, 80)):
     return [np.ascontiguousarray(scene[: size[0], left : left + size[1]]) for left in lefts]
 
 
-@pytest.fixture
-def evaluate(monkeypatch):
-    """A function that runs the command line within this process; its exit status."""
-    monkeypatch.syspath_prepend(SCRIPTS)
-    return lambda *arguments: importlib.import_module("evaluate").main(list(map(str, arguments)))
+def evaluate(*arguments):
+    """Run the command line within this process; its exit status."""
+    return script.main(list(map(str, arguments)))
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +30,10 @@ def scene(photograph):
     return photograph("coffee.png", (64, 100))
 
 
-@pytest.mark.parametrize("judge", measures.JUDGES)
-def test_the_flow_of_a_pan_leads_back_to_the_frame_before(scene, judge):
+@pytest.mark.parametrize("estimate", judge.JUDGES.values(), ids=judge.JUDGES)
+def test_the_flow_of_a_pan_leads_back_to_the_frame_before(scene, estimate):
     previous, current = pan(scene, 2)
-    back = measures.JUDGES[judge](current, previous)
+    back = estimate(current, previous)
     np.testing.assert_allclose(np.median(back, (0, 1)), (-2, 0), atol=0.1)
 
 
@@ -75,13 +74,13 @@ def test_the_warping_error_follows_the_motion(scene):
 
 def test_a_scene_cut_is_no_pair(scene, photograph):
     other = photograph("chelsea.png", (64, 80))
-    pairs = measures.match_frames([*pan(scene, 2), other, other], "farneback")
+    pairs = judge.match_frames([*pan(scene, 2), other, other], "farneback")
     assert [(pair.number, pair.other) for pair in pairs] == [(1, 0), (3, 2)]
 
 
 def test_frames_further_apart_are_compared_within_a_scene(scene, photograph):
     other = [photograph("chelsea.png", (64, 80))] * 4
-    pairs = list(measures.match_frames([*pan(scene, 3), *other], "farneback", apart=2))
+    pairs = list(judge.match_frames([*pan(scene, 3), *other], "farneback", apart=2))
     assert [(pair.number, pair.other) for pair in pairs] == [(2, 0), (5, 3), (6, 4)]
     np.testing.assert_allclose(np.median(pairs[0].flow, (0, 1)), (-4, 0), atol=0.1)
 
@@ -103,7 +102,7 @@ def noise(seed):
 
 def visibility(hallucination, undivided, source=BLACK, tiles=TILES):
     pictures = source + hallucination, source + undivided
-    return measures.seam_visibility(*(measures.border_jumps(picture, source, tiles) for picture in pictures))
+    return judge.seam_visibility(*(judge.border_jumps(picture, source, tiles) for picture in pictures))
 
 
 def test_a_seam_shows_by_as_much_as_it_jumps():
@@ -111,7 +110,7 @@ def test_a_seam_shows_by_as_much_as_it_jumps():
     assert visibility(ramp(), ramp()) == (1, 1)
     assert visibility(ramp(3), ramp(3)) == (1, 1)  # what the undivided dream has there is no seam
     turned = [Tile(tile.left, tile.right, tile.top, tile.bottom) for tile in TILES]
-    jumps = measures.border_jumps(ramp(3).swapaxes(0, 1), 0, turned)
+    jumps = judge.border_jumps(ramp(3).swapaxes(0, 1), 0, turned)
     np.testing.assert_allclose(jumps, [(3, 1)])
 
 
@@ -138,31 +137,31 @@ def test_a_border_in_a_dull_band_is_judged_by_the_band():
 def pooled(step, seeds):
     """The jumps of frames of noise, higher by ``step`` right of the border, averaged as `measure_render` does."""
     right = (np.arange(320) >= 160)[:, None] * step
-    return np.mean([measures.border_jumps(noise(seed) + right, BLACK, TILES) for seed in seeds], 0)
+    return np.mean([judge.border_jumps(noise(seed) + right, BLACK, TILES) for seed in seeds], 0)
 
 
 def test_a_texture_of_another_seed_has_no_seam():
-    mean, worst = measures.seam_visibility(pooled(0, range(24, 48)), pooled(0, range(24)))
+    mean, worst = judge.seam_visibility(pooled(0, range(24, 48)), pooled(0, range(24)))
     assert mean == worst == pytest.approx(1, abs=0.05)
 
 
 def test_jumps_that_agree_along_the_border_outweigh_the_texture():
     # A step as high as the noise's deviation s. Runs of 8 jump by N(s, s/2), and without it by N(0, s/2): their mean
     # absolute values are 1.009 s and 0.399 s. Pixel by pixel it would be N(s, 1.41 s), 1.24 times N(0, 1.41 s).
-    _, worst = measures.seam_visibility(pooled(10, range(24, 48)), pooled(0, range(24)))
+    _, worst = judge.seam_visibility(pooled(10, range(24, 48)), pooled(0, range(24)))
     assert worst == pytest.approx(1.009 / 0.399, rel=0.05)
 
 
 def test_a_render_without_tiles_or_without_a_dream_has_no_seam_to_measure():
     with pytest.raises(UsageError, match="no tile border"):
-        measures.border_jumps(ramp(), BLACK, TILES[:1])
+        judge.border_jumps(ramp(), BLACK, TILES[:1])
     for pair in ((BLACK, ramp()), (ramp(), BLACK)):
         with pytest.raises(UsageError, match="nothing is dreamed"):
             visibility(*pair)
 
 
 def test_drift_is_the_last_fifth_over_the_second():
-    measured = measures.Measures("x", {}, np.arange(1.0, 11), np.zeros(10))
+    measured = judge.Measures("x", {}, np.arange(1.0, 11), np.zeros(10))
     assert measured.drift == pytest.approx(9.5 / 3.5)
 
 
@@ -190,7 +189,7 @@ def test_flicker_strength_and_luminance_are_told_in_a_table_and_drawn(calm_and_w
 
 
 @pytest.mark.parametrize("apart", [1, 3])
-def test_all_figures_are_written(evaluate, calm_and_wild, tmp_path, apart):
+def test_all_figures_are_written(calm_and_wild, tmp_path, apart):
     directories, strength = calm_and_wild
     assert evaluate(*directories, "--judge", "farneback", "--apart", apart, "--json", tmp_path / "a.json") == 0
     figures = json.loads((tmp_path / "a.json").read_text())
@@ -203,7 +202,7 @@ def test_all_figures_are_written(evaluate, calm_and_wild, tmp_path, apart):
     assert np.mean(wild["frames"]["strength"]) == pytest.approx(wild["strength"])
 
 
-def test_seams_are_measured_against_the_undivided_dream_over_all_frames(evaluate, tmp_path, capsys):
+def test_seams_are_measured_against_the_undivided_dream_over_all_frames(tmp_path, capsys):
     sources = [BLACK + 50] * 2
     torn = [BLACK + 50 + np.uint8(ramp(jump) / 2) for jump in (9, 1)]  # by columns 0, 0, 1, 1, 2, 2 ...
     source, torn = save_frames(sources, tmp_path / "source"), save_frames(torn, tmp_path / "torn")
@@ -215,7 +214,7 @@ def test_seams_are_measured_against_the_undivided_dream_over_all_frames(evaluate
     assert torn_row[-2:] == ["3.000", "3.000"] and whole_row[-2:] == ["1.000", "1.000"]
 
 
-def test_mistakes_are_told_in_one_line(evaluate, scene, tmp_path, capsys):
+def test_mistakes_are_told_in_one_line(scene, tmp_path, capsys):
     source = save_frames(pan(scene, 3), tmp_path / "source")
     fewer = save_frames(pan(scene, 2), tmp_path / "fewer")
     smaller = save_frames(pan(scene, 3, size=(40, 40)), tmp_path / "smaller")

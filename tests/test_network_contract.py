@@ -15,10 +15,11 @@ import dreamer
 from deepdream.errors import DreamError, ModelError, PictureTooSmall
 from deepdream.networks import load_network
 from deepdream.networks.caffe.network import CaffeNetwork
-from deepdream.networks.caffemodel import NetBuilder, parse_prototxt, write_caffemodel
+from deepdream.networks.caffemodel import parse_prototxt, write_caffemodel
 from deepdream.options import ENGINES, DivideOptions, DreamOptions
 from deepdream.picture import ascent, objectives
 from tests import nets, parity
+from tests.architectures import NetBuilder
 
 SIZE = (37, 41)
 

@@ -7,6 +7,7 @@ import shutil
 from types import SimpleNamespace
 
 import av
+import judge
 import numpy as np
 import pytest
 from clips import make_clip, make_flash_and_beep, run_ffmpeg
@@ -49,8 +50,8 @@ def test_the_measures_are_those_of_evaluate(made):
     survey = Survey(made / "Output")
     survey.measure()
     sources = survey.sources
-    pairs = list(measures.match_frames((read_frame(path) for path in sources), "farneback"))
-    measured = measures.measure_render(made / "Output", sources, pairs)
+    pairs = list(judge.match_frames((read_frame(path) for path in sources), "farneback"))
+    measured = judge.measure_render(made / "Output", sources, pairs)
     assert survey.cuts == {4} and survey.flicker.keys() == measured.warping.keys() == {1, 2, 3, 5, 6}
     assert [survey.flicker[number] for number in measured.warping] == pytest.approx(list(measured.warping.values()))
     assert [survey.strength[number] for number in range(7)] == pytest.approx(measured.strength)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import read_dreams, render, save_frames
+from judge import border_jumps
 from PIL import Image
 
 import deepdream
@@ -22,7 +23,6 @@ from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode,
 from deepdream.picture import ascent, objectives
 from deepdream.picture.sphere import MAX_PITCH, MAX_ROLL, VIEWS, Sphere, area_weights, random_turn
 from deepdream.render.dream_size import lay_on, take_off
-from deepdream.show.measures import border_jumps
 from deepdream.video.ffmpeg import ffmpeg_binary
 from tests.nets import picture as random_picture
 

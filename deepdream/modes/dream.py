@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from deepdream.modes.job import Loaded
     from deepdream.render.cluster import Team
 
+LARGE_WIDTH = 1500  # pixels: beyond this the shapes of a dream look small, and a frame takes long
+ADVISED_WIDTH = 1280
 Heaviest = tuple[Network, list[str], tuple[int, int], RenderOptions]  # what `memory.predict` asks of a render
 
 
@@ -97,10 +99,10 @@ def _tell_beforehand(job: Job, render: Render, heaviest: Heaviest) -> None:
     clip = read_clip(job.source)
     if clip and clip.panorama == "mono" and not render.options.dream.panorama:
         tell(f"{clip.source} is a 360-degree video: --panorama would dream on the sphere, without a border")
-    if render.faster_width:
+    if render.size[0] > LARGE_WIDTH and not render.options.dream.dream_width:
         tell(
-            f"large frames: --dreamwidth {render.faster_width} would lay a dream of that width onto them, "
-            f"in about {1 / render.faster_by:.0%} of the time"
+            f"large frames: --dreamwidth {ADVISED_WIDTH} would lay a dream of that width onto them, "
+            f"in about {(ADVISED_WIDTH / render.size[0]) ** 2:.0%} of the time"
         )
     cluster = job.arguments.cluster
     at_once = cluster.workers if heaviest[0].device.type == "cpu" else 1  # with GPUs each worker has its own

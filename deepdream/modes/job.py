@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from deepdream.errors import UsageError
 from deepdream.options import Arguments, RenderOptions
 from deepdream.schedule import has_keyframes, keyframes, parse_texts
 from deepdream.settings import NO_FILE
-from deepdream.show.progress import Screen
+from deepdream.show.progress import Screen, show_duration
 
 if TYPE_CHECKING:
     from deepdream.networks.network import Network
@@ -35,7 +34,7 @@ class Job:
 
     def tell_done(self, what: str) -> None:
         """Tell what has been made, in which time."""
-        self.screen.tell(f"{what} in {timedelta(seconds=round(time.monotonic() - self.started))}: {self.target}")
+        self.screen.tell(f"{what} in {show_duration(time.monotonic() - self.started)}: {self.target}")
 
     def options(self, directory: Path, **more: Any) -> RenderOptions:
         """The render's options, with the path of the guide, which may lie in ``directory``. ``more``: fields to set."""

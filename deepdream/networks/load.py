@@ -1,6 +1,7 @@
 """A Caffe model found and loaded into the engine that runs it."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,14 +28,14 @@ def load_network(
     gpu: bool | None = None,
     engine: str = ENGINES[0],
     precision: str = PRECISIONS[0],
-    on_message: OnMessage,
+    on_message: OnMessage = logging.getLogger("deepdream").info,
 ) -> "Network":
     """Find a Caffe model and load it into an engine.
 
     ``model_path``: its directory, or None for the first of the usual places, else the embedded default.
     ``model_name``: its caffemodel, with or without the ending. ``gpu``: True, False, or None for one where
     there is one. ``engine``: one of `ENGINES`; ``precision``: one of `PRECISIONS`. ``on_message`` gets a line for
-    the user where something other than asked for is used. Raises `ModelError` where the model cannot be had.
+    the user, as where something other than asked for is used. Raises `ModelError` where the model cannot be had.
     """
     files = find_model(model_path, model_name, on_message)
     return load_files(files, gpu=gpu, engine=engine, precision=precision, on_message=on_message)

@@ -148,9 +148,11 @@ class Journal:
         if self._entries.keys() & todo:
             # What is dreamed again counts for nothing until then: a run killed in between would take the rest as done.
             self._entries = {number: entry for number, entry in self._entries.items() if number not in todo}
-            text = "".join(map(_run_line, self._runs)) + ("" if self._cuts is None else _cuts_line(*self._cuts))
-            text += "".join(_line(number, self._entries[number]) for number in sorted(self._entries))
-            write_whole(self._directory / JOURNAL_NAME, text.encode())
+            lines = [_line(run=about) for about in self._runs]
+            if self._cuts:
+                lines.append(_line(cuts=self._cuts[0], sources=self._cuts[1]))
+            lines += [_frame_line(number, self._entries[number]) for number in sorted(self._entries)]
+            write_whole(self._directory / JOURNAL_NAME, "".join(lines).encode())
         return todo
 
     def check_machine(self, about: dict[str, str]) -> None:
@@ -171,13 +173,13 @@ class Journal:
     def record_cuts(self, cuts: list[int], sources_sum: str) -> None:
         """Note the frames at which scenes start; ``sources_sum``: the `sum_of_all` of the sources."""
         self._cuts = cuts, sources_sum
-        self._append(_cuts_line(cuts, sources_sum))
+        self._append(_line(cuts=cuts, sources=sources_sum))
 
     def begin_run(self, about: dict[str, str]) -> None:
         """Note what a run computes on, unless the last one was of the same kind."""
         if about not in self._runs[-1:]:
             self._runs.append(about)
-            self._append(_run_line(about))
+            self._append(_line(run=about))
 
     def record(
         self,
@@ -190,7 +192,7 @@ class Journal:
     ) -> None:
         """Note that frame ``number`` has been saved at ``path``; see `Entry`."""
         entry = self._entries[number] = Entry(file_sum(path), source_sum, shot_strength, target, seconds)
-        self._append(_line(number, entry))
+        self._append(_frame_line(number, entry))
 
     def _append(self, line: str) -> None:
         path = self._directory / JOURNAL_NAME
@@ -244,18 +246,14 @@ def _open_file(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
-def _line(number: int, entry: Entry) -> str:
+def _line(**values: object) -> str:
+    return json.dumps(values) + "\n"
+
+
+def _frame_line(number: int, entry: Entry) -> str:
     more = {"shot_strength": entry.shot_strength, "target": entry.target, "seconds": entry.seconds}
     known = {name: value for name, value in more.items() if value is not None}
-    return json.dumps({"frame": number, "sums": [entry.frame_sum, entry.source_sum], **known}) + "\n"
-
-
-def _run_line(about: dict[str, str]) -> str:
-    return json.dumps({"run": about}) + "\n"
-
-
-def _cuts_line(cuts: list[int], sources_sum: str) -> str:
-    return json.dumps({"cuts": cuts, "sources": sources_sum}) + "\n"
+    return _line(frame=number, sums=[entry.frame_sum, entry.source_sum], **known)
 
 
 def sum_of_all(sums: Iterable[str | None]) -> str:

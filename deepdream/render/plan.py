@@ -23,9 +23,6 @@ from deepdream.schedule import Schedule, values_of
 from deepdream.settings import at, manifest_entries
 from deepdream.target import target_at, target_layers
 
-LARGE_WIDTH = 1500  # pixels: beyond this the shapes of a dream look small, and a frame takes long
-ADVISED_WIDTH = 1280
-
 
 @dataclass(frozen=True)
 class Render:
@@ -74,17 +71,6 @@ class Render:
     def lacks_cuts(self) -> bool:
         """Whether scene cuts count in this render, and are not known."""
         return self.cuts is None and self.options.flow.mode == FlowMode.STABLE
-
-    @property
-    def faster_width(self) -> int | None:
-        """A width at which to dream large frames, where none was chosen; None for frames that are not large."""
-        chosen = self.options.dream.dream_width
-        return ADVISED_WIDTH if self.size[0] > LARGE_WIDTH and not chosen else None
-
-    @property
-    def faster_by(self) -> float:
-        """How many times as fast the network is at `ADVISED_WIDTH`."""
-        return (self.size[0] / ADVISED_WIDTH) ** 2
 
     @property
     def pixel_steps(self) -> int:

@@ -138,12 +138,13 @@ class LogLines:
         gone = now - self._started
         left = gone * (self.total - self.n) / self.n
         self._tell(
-            f"{self._what} {self.n / self.total:4.0%}: {_show_seconds(gone)} gone, {_show_seconds(left)} left"
+            f"{self._what} {self.n / self.total:4.0%}: {show_duration(gone)} gone, {show_duration(left)} left"
             f"{self._postfix}"
         )
 
 
-def _show_seconds(seconds: float) -> str:
+def show_duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     return str(timedelta(seconds=round(seconds)))
 
 

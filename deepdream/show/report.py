@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from statistics import mean
 
@@ -27,6 +27,7 @@ from deepdream.render.journal import REPORT_NAME
 from deepdream.render.sequence import FrameReport
 from deepdream.show.measures import read_at
 from deepdream.show.page import data_url, jpeg, render_page
+from deepdream.show.progress import show_duration
 from deepdream.show.survey import JUDGE_WIDTH, Survey
 from deepdream.video.encode import NOTE_KEY
 from deepdream.video.excerpt import make_excerpt
@@ -171,7 +172,7 @@ def _time_left(survey: Survey) -> str | None:
     """About how long the frames take that are still to do; None where none is, or nothing is known."""
     missing = len(survey.sources) - len(survey.dreams)
     seconds = [entry.seconds for entry in survey.records.entries.values() if entry.seconds is not None][-RECENT:]
-    return str(timedelta(seconds=round(missing * mean(seconds)))) if missing and seconds else None
+    return show_duration(missing * mean(seconds)) if missing and seconds else None
 
 
 def _video(path: Path) -> dict[str, object]:

@@ -18,7 +18,7 @@ from deepdream.render.dream_size import shrink
 from deepdream.render.journal import MANIFEST_NAME, Records, read_records
 from deepdream.show import measures
 
-JUDGE, JUDGE_WIDTH = "farneback", 240  # of the flicker; the width in pixels at which it is measured
+JUDGE_WIDTH = 240  # pixels at which flicker is measured
 _FRAME_NAME = re.compile(r"frame_(\d{6,})\.(?:png|jpg)")
 
 
@@ -78,7 +78,7 @@ class Survey:
         if is_cut(before[0], now[0]):
             self.cuts.add(number)
             return
-        pair = measures.match_pair(before[0], now[0], number - 1, number, JUDGE)
+        pair = measures.match_pair(before[0], now[0], number - 1, number)
         of_source, of_dream = (measures.warping_error(*two, pair) for two in zip(before, now))
         self.flicker[number] = of_dream - of_source
 

@@ -1,12 +1,11 @@
 """The values of each frame, as a table: what `--print-schedule` prints before a long render."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from deepdream.options import RenderOptions
 from deepdream.render.plan import options_at
 from deepdream.schedule import Schedule, values_of
-from deepdream.settings import Setting, at, leaves
+from deepdream.settings import at, leaves
 from deepdream.target import parse_target
 
 
@@ -33,9 +32,8 @@ def schedule_lines(options: RenderOptions, count: int | None) -> Iterator[str]:
 
 def _values(options: RenderOptions, number: int) -> dict[str, str]:
     """Each option's value at a frame, as text."""
-    values = {known.name: _text(known, value) for _, known, value in leaves(at(options, number))}
+    values = {
+        known.name: f"{value:.6g}" if isinstance(value, float) else " ".join(known.words(value)[1:])
+        for _, known, value in leaves(at(options, number))
+    }
     return {**values, "--layers": options_at(options, number).layer}
-
-
-def _text(known: Setting, value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else " ".join(known.words(value)[1:])

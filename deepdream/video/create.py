@@ -68,8 +68,10 @@ def create(
     frames = open_frames(directory, image_type)
     clip = read_clip(directory)
     video_format = check_create(video, options, overwrite, clip.source if clip else None)
-    _check_numbers(frames)
-    plan, messages = _plan(frames, video_format, options)
+    missing = missing_numbers(frames.paths)
+    if missing:
+        raise UsageError(f"{frames.path} lacks the frames numbered {some_of(missing)}; a video needs them all")
+    plan, messages = _plan(frames, clip, video_format, options)
     plan = replace(plan, panorama=(clip.panorama if clip else None) or ("mono" if panorama else None))
     if plan.panorama and plan.format.container.muxer not in spherical.MUXERS:
         plan = replace(plan, panorama=None)
@@ -115,13 +117,9 @@ def check_create(video: str | Path, options: VideoOptions, overwrite: bool, sour
     return video_format
 
 
-def _check_numbers(frames: FrameDirectory) -> None:
-    missing = missing_numbers(frames.paths)
-    if missing:
-        raise UsageError(f"{frames.path} lacks the frames numbered {some_of(missing)}; a video needs them all")
-
-
-def _plan(frames: FrameDirectory, video_format: Format, options: VideoOptions) -> tuple[Plan, list[str]]:
+def _plan(
+    frames: FrameDirectory, clip: Clip | None, video_format: Format, options: VideoOptions
+) -> tuple[Plan, list[str]]:
     """The `Plan` for a video of ``frames``, and messages."""
     messages = []
     width, height = frames.size
@@ -130,7 +128,6 @@ def _plan(frames: FrameDirectory, video_format: Format, options: VideoOptions) -
         raise UsageError(f"{frames.path}: frames of {width}x{height} are too small for a video; 2x2 is the least")
     if size != (width, height):
         messages.append(f"frames of {width}x{height} lose an odd last row or column: the video is {size[0]}x{size[1]}")
-    clip = read_clip(frames.path)
     plan = Plan(
         size=size,
         frame_rate=options.frame_rate or (clip.frame_rate if clip else DEFAULT_FRAME_RATE),

@@ -55,7 +55,7 @@ def encode(
     binary = ffmpeg_binary(plan.format.encoder, *([sound] if sound else []))
     if plan.format.is_gif:
         # A first pass finds the palette of the whole clip: in one pass, ffmpeg would hold all frames until then.
-        palette = _raw_pictures(plan)["0"].output(PALETTE, vf=f"{_gif_rate(plan)}palettegen", format="image2")
+        palette = _gif_frames(plan).filter("palettegen").output(PALETTE, format="image2")
         run_ffmpeg(palette, directory, binary, pictures=pictures(None))
     run_ffmpeg(graph(plan, path.name, comment, note), directory, binary, pictures=pictures(on_progress))
     if plan.format.is_gif:
@@ -68,10 +68,10 @@ def encode(
 
 def graph(plan: Plan, target: str, comment: str, note: str | None = None) -> ffmpeg.nodes.OutputStream:
     """ffmpeg's graph from raw pictures on standard input, and a sound file, to the video ``target``."""
-    pictures = _raw_pictures(plan)
     if plan.format.is_gif:
-        paletted = ffmpeg.filter([_gif_frames(plan, pictures), ffmpeg.input(PALETTE)], "paletteuse")
-        return paletted.output(target, format="gif")
+        frames = _gif_frames(plan).filter("setsar", sar=str(plan.pixel_aspect), max=65535)
+        return ffmpeg.filter([frames, ffmpeg.input(PALETTE)], "paletteuse").output(target, format="gif")
+    pictures = _raw_pictures(plan)
     container, codec, encoder = plan.format.container, plan.format.codec, plan.format.encoder
     matrix = "bt709" if plan.size[1] >= HD_HEIGHT else "smpte170m"
     tags: Values = {"colorspace": matrix, "color_primaries": "bt709", "color_trc": "bt709"}
@@ -106,15 +106,9 @@ def _raw_pictures(plan: Plan) -> ffmpeg.nodes.FilterableStream:
     )
 
 
-def _gif_rate(plan: Plan) -> str:
-    return f"fps={MAX_GIF_RATE}," if plan.frame_rate > MAX_GIF_RATE else ""
-
-
-def _gif_frames(plan: Plan, pictures: ffmpeg.nodes.FilterableStream) -> ffmpeg.nodes.FilterableStream:
-    frames = pictures["0"]
-    if plan.frame_rate > MAX_GIF_RATE:
-        frames = frames.filter("fps", MAX_GIF_RATE)
-    return frames.filter("setsar", sar=str(plan.pixel_aspect), max=65535)
+def _gif_frames(plan: Plan) -> ffmpeg.nodes.FilterableStream:
+    frames = _raw_pictures(plan)["0"]
+    return frames.filter("fps", MAX_GIF_RATE) if plan.frame_rate > MAX_GIF_RATE else frames
 
 
 def _sound_filters(plan: Plan) -> str:

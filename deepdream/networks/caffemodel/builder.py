@@ -57,43 +57,16 @@ class NetBuilder:
         """A ReLU in place."""
         return self.layer(f"{name}/relu", "ReLU", name, top=name)
 
-    def norm(self, name: str, bottom: str, top: str = "") -> str:
-        """Batch normalisation and the scale after it, in place by default."""
-        top = self.layer(f"{name}/bn", "BatchNorm", bottom, top=top or bottom)
-        return self.layer(f"{name}/scale", "Scale", top, top=top, scale_param=dict(bias_term=True))
-
-    def conv_norm(
-        self, name: str, bottom: str, count: int, kernel: int | tuple[int, int], stride: int = 1,
-        pad: int | tuple[int, int] = 0, group: int = 1, relu: bool = True,
-    ) -> str:  # fmt: skip
-        """A convolution without bias, batch normalisation, and a ReLU unless told otherwise."""
-        self.conv(name, bottom, count, kernel, stride, pad, group, bias=False, relu=False)
-        self.norm(name, name)
-        return self.relu(name) if relu else name
-
-    def pool(self, name: str, bottom: str, kernel: int, stride: int = 1, pad: int = 0, kind: str = "MAX") -> str:
-        """Max pooling, or average pooling where ``kind`` is AVE."""
-        values = dict(pool=pb.PoolingParameter.PoolMethod.Value(kind), kernel_size=kernel, stride=stride, pad=pad)
-        return self.layer(name, "Pooling", bottom, pooling_param=values)
-
     def mean(self, name: str, bottom: str) -> str:
         """Average pooling over the whole picture."""
         return self.layer(
             name, "Pooling", bottom, pooling_param=dict(pool=pb.PoolingParameter.AVE, global_pooling=True)
         )
 
-    def lrn(self, name: str, bottom: str) -> str:
-        """Local response normalisation with the values of Krizhevsky et al. 2012."""
-        return self.layer(name, "LRN", bottom, lrn_param=dict(local_size=5, alpha=1e-4, beta=0.75))
-
     def full(self, name: str, bottom: str, count: int, relu: bool = True, blobs: Sequence[np.ndarray] = ()) -> str:
         """A fully connected layer, with a ReLU in place unless told otherwise."""
         self.layer(name, "InnerProduct", bottom, blobs=blobs, inner_product_param=dict(num_output=count))
         return self.relu(name) if relu else name
-
-    def concat(self, name: str, *bottoms: str) -> str:
-        """The channels of ``bottoms``, one after another."""
-        return self.layer(name, "Concat", *bottoms)
 
     def add(self, name: str, *bottoms: str) -> str:
         """The sum of ``bottoms``."""
