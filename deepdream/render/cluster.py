@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -94,12 +94,13 @@ class NetworkSource(Hashable, Protocol):
 class Job:
     """What all tasks of a render share.
 
-    ``network_key``: the task whose result is the network's contents, where a worker may lack its files. Sizes are
-    (w, h).
+    ``network_key``: the task whose result is the network's contents, where a worker may lack its files. ``topic``:
+    where workers tell what they begin. Sizes are (w, h).
     """
 
     network: NetworkSource
     network_key: str | None
+    topic: str
     size: tuple[int, int]
     dream_size: tuple[int, int]
     panorama: bool
@@ -150,7 +151,7 @@ class Dreamed:
 def dream_file(job: Job, task: FrameTask) -> Dreamed:
     """The task of a frame."""
     started = time.monotonic()
-    worker = distributed.get_worker()
+    worker = _begin(job)
     threads = max(1, worker.state.nthreads)
     torch.set_num_threads(threads)
     if task.tiles_on:
@@ -191,7 +192,7 @@ def _ascend_tiles(job: Job, task: FrameTask, stop: "_StopWhenCancelled", tiles: 
 
 def ascend_tile(job: Job, layer: str, guide: File | None, tile: TileAscent) -> np.ndarray:
     """The task of a tile."""
-    worker = distributed.get_worker()
+    worker = _begin(job)
     torch.set_num_threads(max(1, worker.state.nthreads))
     network = _load(job)
     objective = _objectives(network, guide)(layer)  # type: ignore[arg-type]  # told by identity
@@ -200,7 +201,16 @@ def ascend_tile(job: Job, layer: str, guide: File | None, tile: TileAscent) -> n
 
 def thumbnail_of(job: Job, source: File, options: FlowOptions) -> np.ndarray:
     """The task that prepares a frame for `is_cut`."""
+    _begin(job)
     return cut_thumbnail(_read(job, source).small, options)
+
+
+def _begin(job: Job) -> distributed.Worker:
+    """This task's worker, once the scheduler knows that it has the task in hand, however it may end."""
+    worker = distributed.get_worker()
+    about = {"began": worker.get_current_task(), "address": worker.address}
+    distributed.utils.sync(worker.loop, worker.scheduler.log_event, topic=job.topic, msg=about)
+    return worker
 
 
 def _read(job: Job, file: File, mask: File | None = None) -> Source:
@@ -405,12 +415,14 @@ class Team:
         self._news: SimpleQueue[distributed.Future | _Event] = SimpleQueue()
         self._admitted: set[str] = set()
         self._refused: set[str] = set()
+        self._in_hand: dict[str, str] = {}  # by a worker's address, the key of the task that it began last
         self._in_flight: dict[distributed.Future, _Task] = {}
         self._deaths: Counter[int] = Counter()  # of workers, by the number of the unfinished frame in hand
         self._deaths_in_vain = 0  # since a frame was finished
 
     def __enter__(self) -> "Team":
-        for topic in (self._resource, "all"):
+        begun = f"{self._resource} begun"
+        for topic in (self._resource, begun, "all"):
             self._client.subscribe_topic(topic, self._news.put)
         self._admit()
         # A task whose result is bytes, so that it is made again where the worker that holds it is lost.
@@ -420,6 +432,7 @@ class Team:
         self._job = Job(
             self._network,
             None if self._contents is None else str(self._contents.key),
+            begun,
             render.size,
             render.dream_size,
             render.options.dream.panorama,
@@ -615,8 +628,10 @@ class Team:
         return DreamError(f"{self.render.frames.paths[number]}: a worker could not dream it ({reason})")
 
     def _on_event(self, about: dict[str, Any]) -> None:
-        """What `Admission` tells of a worker, or the scheduler of one that has left."""
-        if "different" in about:
+        """What a worker tells of a task or `Admission` of a worker, or the scheduler of one that has left."""
+        if "began" in about:
+            self._in_hand[about["address"]] = about["began"]
+        elif "different" in about:
             different, address = about["different"], about["address"]
             if different and address not in self._refused:
                 self._refused.add(address)
@@ -626,19 +641,21 @@ class Team:
         elif about.get("action") == "remove-worker":
             self._admitted.discard(about["worker"])
             self._refused.discard(about["worker"])
+            in_hand = self._in_hand.pop(about["worker"], None)
             if not about["expected"]:
-                self._on_death({key.partition(OF_FRAME)[0] for key in about["processing-tasks"]})
+                self._on_death(about["processing-tasks"], in_hand)
 
-    def _on_death(self, keys: set[str]) -> None:
-        """A worker has ended to which these tasks were assigned. Raises `DreamError` for a frame that ends its workers.
+    def _on_death(self, keys: Collection[str], in_hand: str | None) -> None:
+        """A worker has ended to which these tasks were assigned, of which it began one last, unless it began none.
 
-        Of its few tasks the one that came first was in hand. Workers that come and go end with some frame in hand, too,
-        so it must have been that of more deaths than all other unfinished frames; or none is finished any more.
+        Raises `DreamError` for a frame that ends its workers. Workers that come and go end with some frame in hand,
+        too, so it must have been that of more deaths than all other unfinished frames; or none is finished any more.
         """
-        lost = [task.number for future, task in self._in_flight.items() if future.key in keys]
+        frames = {key.partition(OF_FRAME)[0] for key in keys}
+        lost = {str(future.key): task.number for future, task in self._in_flight.items() if future.key in frames}
         if not lost:
             return
-        self._deaths[lost[0]] += 1
+        self._deaths[lost.get((in_hand or "").partition(OF_FRAME)[0], next(iter(lost.values())))] += 1
         self._deaths_in_vain += 1
         number, deaths = self._deaths.most_common(1)[0]
         alone = 2 * deaths - self._deaths.total() >= ATTEMPTS
