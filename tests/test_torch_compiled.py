@@ -78,7 +78,19 @@ def test_bfloat16_is_computed_in_float32_and_its_gradient_comes_back_as_it_went_
     assert torch.equal(top, compiled.local_response_norm(x.float(), 2, 0.1, 1))
 
 
-@pytest.mark.parametrize("ceiling", [None, math.inf, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ceiling", [math.inf, 3.0])
+def test_an_activation_stops_what_pytorch_says_that_it_stops(dtype, ceiling):
+    """At its ends too. Where a value is no number nothing stops, so that it shows at the picture."""
+    ends = [0.0, -0.0, -1.0, 1e-30, 3.0, 2.984375, 3.015625, 1e30, math.inf, -math.inf, math.nan, -math.nan]
+    y = torch.tensor(ends * 10, dtype=dtype).reshape(2, 5, 3, 4).contiguous(memory_format=torch.channels_last)
+    gradient = torch.randn(y.shape).to(y).contiguous(memory_format=torch.channels_last)
+    wanted = torch.where(y.isnan(), gradient, torch.ops.aten.hardtanh_backward(gradient, y, 0, ceiling))
+    stops = compiled.find_stops(y, ceiling)
+    compiled.stop(gradient, stops)
+    assert stops.dtype == torch.uint8 and torch.equal(gradient, wanted) and (gradient != 0).any()
+
+
 @pytest.mark.parametrize(
     "kernel, stride, pad, size",
     [
@@ -88,16 +100,14 @@ def test_bfloat16_is_computed_in_float32_and_its_gradient_comes_back_as_it_went_
         ((1, 2), (4, 3), (0, 1), (30, 8)),  # with pixels that no window takes
     ],
 )
-def test_a_strided_depthwise_convolution_in_bfloat16_is_differentiated(kernel, stride, pad, size, ceiling):
+def test_a_strided_depthwise_convolution_in_bfloat16_is_differentiated(kernel, stride, pad, size):
     torch.manual_seed(3)
     weight = torch.randn(7, 1, *kernel).bfloat16()
     x = torch.randn(1, 7, *size).double().requires_grad_()
-    before = F.conv2d(x, weight.double(), None, stride, pad, 1, 7)
-    y = (before if ceiling is None else before.clamp(0, ceiling)).detach().bfloat16()
-    passing = 1 if ceiling is None else (y > 0) & (y < ceiling)
-    y, gradient = (one.contiguous(memory_format=torch.channels_last) for one in (y, torch.randn(y.shape).bfloat16()))
-    (wanted,) = torch.autograd.grad(before, x, gradient.double() * passing)
-    found = compiled.depthwise_backward(gradient, y, ceiling, weight, x.shape, stride, pad)
+    y = F.conv2d(x, weight.double(), None, stride, pad, 1, 7)
+    gradient = torch.randn(y.shape).bfloat16().contiguous(memory_format=torch.channels_last)
+    (wanted,) = torch.autograd.grad(y, x, gradient.double())
+    found = compiled.depthwise_backward(gradient, weight, x.shape, stride, pad)
     torch.testing.assert_close(found.double(), wanted, rtol=2**-8, atol=1e-6)  # half a step of bfloat16, and no more
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from deepdream.networks.torch import conv2d
 from deepdream.networks.torch.conv2d import FusedConv2d, Window
 
 # in, out, kernel, stride, pad, dilation, groups
@@ -103,3 +104,18 @@ def test_outputs_side_by_side_are_split_and_their_gradients_joined():
     twin = x.detach().double().requires_grad_()
     torch.autograd.backward(plain(twin).clamp(0), torch.cat(directions, 1).double())
     assert_near(x.grad, twin.grad, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes, owns", [([32], True), ([32], False), ([5, 20, 7], False)])
+def test_of_large_values_a_byte_each_is_kept_which_changes_nothing(dtype, sizes, owns, monkeypatch):
+    convolve, _ = made(WINDOWS["1x1"], dtype, 3.0, owns, sizes)
+    x = torch.randn(1, 16, 9, 11, requires_grad=True)
+    direction = torch.randn(1, 32, 9, 11).to(dtype)
+    gradients, kept = [], []
+    for large in (32 * 9 * 11 + 1, 32 * 9 * 11):
+        monkeypatch.setattr(conv2d, "LARGE", large)
+        kept.append(convolve.kept(convolve.forward(x.detach().to(dtype))))
+        gradients += torch.autograd.grad(convolve(x), x, direction.split(sizes, 1))
+    assert [one.dtype for one in kept] == [dtype, torch.uint8] and kept[0].shape == kept[1].shape
+    assert torch.equal(*gradients)

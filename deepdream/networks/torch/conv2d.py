@@ -21,6 +21,7 @@ MAX_SIZE_RATIO = 1.1  # pictures whose numbers of pixels differ by no more share
 # Up to so many input channels the derivative is faster as a sub-pixel convolution: of a 7x7 window of stride 2 from
 # three channels it takes a third of the time, from eight of a 3x3 window up to twice as long.
 MAX_PICTURE_CHANNELS = 4
+LARGE = 1 << 20  # values from which on a byte is kept for each: that takes a pass, and a call that small ones feel
 CHANNELS_LAST = torch.channels_last
 
 
@@ -77,11 +78,6 @@ class FusedConv2d:
         # One of several outputs side by side is a slice; both passes want it on its own.
         return _FusedConv2dFunction.apply(x.to(self._dtype).contiguous(memory_format=CHANNELS_LAST), self)
 
-    @property
-    def has_activation(self) -> bool:
-        """Whether `backward` needs the values."""
-        return self._ceiling is not None
-
     def forward(self, x: Tensor) -> Tensor:
         """The activated convolution, all outputs in one tensor."""
         return self._forward(x)
@@ -90,20 +86,24 @@ class FusedConv2d:
         """The outputs that lie side by side in ``y``."""
         return y.split(self._sizes, 1) if len(self._sizes) > 1 else (y,)
 
-    def backward(self, gradients: Sequence[Tensor], y: Tensor | None, shape: torch.Size) -> Tensor:
-        """The derivative by the input, of ``shape``, from those by the outputs.
+    def kept(self, y: Tensor) -> Tensor | None:
+        """What `backward` needs of the values that `forward` returned; None if there is no activation."""
+        if self._ceiling is None:
+            return None
+        is_large = y.numel() >= LARGE and compiled.is_supported(y)
+        return compiled.find_stops(y, self._ceiling) if is_large else y
 
-        ``y``: what `forward` returned; None if there is no activation.
-        """
-        if self._is_strided_depthwise and gradients[0].dtype == torch.bfloat16 and compiled.is_supported(gradients[0]):
-            gradient = gradients[0].contiguous(memory_format=CHANNELS_LAST)
-            _, stride, pad, _, _ = self._window
-            return compiled.depthwise_backward(gradient, y, self._ceiling, self._weight, shape, stride, pad)
-        gradient = self._before_activation(gradients, y)
+    def backward(self, gradients: Sequence[Tensor], kept: Tensor | None, shape: torch.Size) -> Tensor:
+        """The derivative by the input, of ``shape``, from those by the outputs and what was `kept` of them."""
+        gradient = self._before_activation(gradients, kept)
         if self._sub_pixel is not None:
             return sub_pixel_backward(gradient, self._sub_pixel, self._window, shape)
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
-        return self._strided_backward(gradient, shape) if self._transposed is None else self._transposed(gradient)
+        if self._transposed is not None:
+            return self._transposed(gradient)
+        if self._is_strided_depthwise and gradient.dtype == torch.bfloat16 and compiled.is_supported(gradient):
+            return compiled.depthwise_backward(gradient, self._weight, shape, *self._window[1:3])
+        return self._strided_backward(gradient, shape)
 
     def _strided_backward(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         _, stride, pad, dilation, groups = self._window
@@ -113,15 +113,20 @@ class FusedConv2d:
             gradient, x, self._weight, None, stride, pad, dilation, False, (0, 0), groups, (True, False, False)
         )[0]
 
-    def _before_activation(self, gradients: Sequence[Tensor], y: Tensor | None) -> Tensor:
+    def _before_activation(self, gradients: Sequence[Tensor], kept: Tensor | None) -> Tensor:
         """The derivative by the convolution's value, side by side, from those by the activated outputs."""
-        if y is None:
-            return gradients[0] if len(gradients) == 1 else torch.cat(list(gradients), 1)
         # A gradient that is one number spread out, as behind a global mean, has no memory to write to.
         in_place = self._owns_gradient and gradients[0].is_contiguous(memory_format=CHANNELS_LAST)
-        whole = gradients[0] if in_place else torch.empty_like(y)
-        for gradient, part, out in zip(gradients, self.split(y), self.split(whole)):
-            torch.ops.aten.hardtanh_backward(gradient, part, 0, self._ceiling, grad_input=out)
+        whole = gradients[0] if len(gradients) == 1 else torch.cat(list(gradients), 1)
+        if kept is None:
+            return whole
+        if len(gradients) == 1 and not in_place:
+            whole = whole.clone()
+        whole = whole.contiguous(memory_format=CHANNELS_LAST)
+        if kept.dtype == torch.uint8:
+            compiled.stop(whole, kept)
+        else:
+            torch.ops.aten.hardtanh_backward(whole, kept, 0, self._ceiling, grad_input=whole)
         return whole
 
 
@@ -132,7 +137,7 @@ class _FusedConv2dFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, convolution: FusedConv2d) -> tuple[Tensor, ...]:
         y = convolution.forward(x)
         ctx.convolution, ctx.shape = convolution, x.shape
-        ctx.save_for_backward(y if convolution.has_activation else None)
+        ctx.save_for_backward(convolution.kept(y) if ctx.needs_input_grad[0] else None)
         return convolution.split(y)
 
     @staticmethod
@@ -177,7 +182,7 @@ class PackedConv2d:
             )
         pad, stride, dilation, groups = self._window
         y = F.conv2d(x, self._weight, self._bias, stride, pad, dilation, groups)
-        return y if self._ceiling is None else y.clamp_(0, self._ceiling)
+        return y if self._ceiling is None or y.is_meta else y.clamp_(0, self._ceiling)
 
     def _onednn_activation(self) -> tuple[str, list[float], str]:
         """The activation as oneDNN's operator takes it: its name, its numbers, its variant."""

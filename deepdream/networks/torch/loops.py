@@ -169,12 +169,33 @@ def lrn_backward(x: Array, gradient: Array, out: Array, reach: int, alpha: np.fl
 
 
 @_compile
-def depthwise_backward(
-    gradient: Array, y: Array, out: Array, least: np.int16, most: np.int16, stride: Pair, pad: Pair, weight: Array
-) -> None:
-    """Write to ``out`` the derivative by the input from that by the output, where that is of ``least`` to ``most``.
+def find_stops(bits: Array, stops: Array, ceiling: int, magnitude: int, infinity: int) -> None:
+    """Write to ``stops`` (uint8) whether an activated value is 0 or less, or its ceiling or more.
 
-    All are the bits of bfloat16, but ``weight``, float32 (kh, kw, c).
+    ``bits``: those of a floating point type, as integers with a sign, in the order of the values that are above 0.
+    ``ceiling`` and ``infinity`` are such bits, ``magnitude`` all but the sign. What is no number does not stop.
+    """
+    for row in numba.prange(len(bits)):
+        value, out = bits[row].reshape(-1), stops[row].reshape(-1)
+        for k in range(len(value)):
+            is_stop = ((value[k] <= 0) | (value[k] >= ceiling)) & ((value[k] & magnitude) <= infinity)
+            out[k] = np.uint8(is_stop)
+
+
+@_compile
+def stop(bits: Array, stops: Array) -> None:
+    """Set to 0 where there are ``stops``."""
+    for row in numba.prange(len(bits)):
+        value, stopped = bits[row].reshape(-1), stops[row].reshape(-1)
+        for k in range(len(value)):
+            value[k] = value[k] if stopped[k] == 0 else 0
+
+
+@_compile
+def depthwise_backward(gradient: Array, out: Array, stride: Pair, pad: Pair, weight: Array) -> None:
+    """Write to ``out`` the derivative by the input from that by the output.
+
+    Both are the bits of bfloat16; ``weight`` is float32 (kh, kw, c).
     """
     height, channels = len(out), out.shape[2]
     rows, columns = gradient.shape[:2]
@@ -185,10 +206,9 @@ def depthwise_backward(
         bits = np.empty((last_row - first_row, columns, channels), np.uint32)
         for row in range(first_row, last_row):
             for column in range(columns):
-                value, given, taken = y[row, column], gradient[row, column], bits[row - first_row, column]
+                given, taken = gradient[row, column], bits[row - first_row, column]
                 for c in range(channels):
-                    passes = (value[c] >= least) & (value[c] <= most)
-                    taken[c] = np.uint32(given[c]) << np.uint32(16) if passes else np.uint32(0)
+                    taken[c] = np.uint32(given[c]) << np.uint32(16)
         _spread(bits.view(np.float32), first_row, out[start:stop], start, stride, pad, weight)
 
 
