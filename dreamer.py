@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from deepdream.arguments import parse
 from deepdream.errors import DreamError, UsageError
+from deepdream.memory.malloc import tune
 from deepdream.modes.job import Job
 from deepdream.options import GROUPS, Arguments, FlowMode, RunOptions
 from deepdream.show.progress import Screen, one_line, write_log
@@ -163,5 +164,11 @@ def _tell_unused(arguments: Arguments, mode: str, screen: Screen) -> None:
         screen.tell(f"{', '.join(replaced)}: these change nothing, for a panorama is seen in six turned views")
 
 
+def run() -> int:
+    """The program: `main`, in a process whose memory suits large tensors."""
+    tune()
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

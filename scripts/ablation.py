@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from tables import table  # noqa: E402
 
+from deepdream.memory.malloc import tune  # noqa: E402
 from deepdream.networks import load_network  # noqa: E402
 from deepdream.networks.torch import compiled, conv2d  # noqa: E402
 from deepdream.networks.torch import network as torch_network  # noqa: E402
@@ -87,4 +88,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    tune()
     main()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure again what memory/predict.py estimates by constants: SET_ASIDE, SPACING, SPACING_KEPT and FRAME_COPIES.
+"""Measure again what memory/predict.py estimates by constants: SET_ASIDE, SPACING and FRAME_COPIES.
 
 Each row is a process of its own, on the CPU, and says how large the constant must be to cover that process's peak. The
 constants cover most rows, not all: tiles are advised for four fifths of the free memory. Only Linux tells the peak.
@@ -32,9 +32,7 @@ TILES = DivideOptions(DivideMode.SEAMLESS, 400, 400)  # pixels: most that a drea
 SMALL = torch.zeros(3, 64, 64)  # a picture whose gradient itself takes next to nothing
 OCTAVES = DreamOptions(octaves=3, iterations=1)
 COPIES = tuple(f"FRAME_COPIES[{mode.name}]" for mode in FlowMode)
-# By the constant, the (w, h) to measure it at: memory is returned between octaves from TRIM_ABOVE_PIXELS on, which half
-# of a 4K frame has, and below that SPACING_KEPT holds.
-SIZES = {"SET_ASIDE": (64, 64), "SPACING": (1920, 1080), "SPACING_KEPT": (1280, 720)}
+SIZES = {"SET_ASIDE": (64, 64), "SPACING": (1280, 720)}  # by the constant, the (w, h) to measure it at
 SIZES |= dict.fromkeys(COPIES, (3840, 2160))
 
 
@@ -62,13 +60,8 @@ def measure(constant, layer, network, size):
         network.gradient(SMALL, layer, objectives.l2)
     if constant == "SET_ASIDE":
         return first.bytes
-    if constant == "SPACING":
-        picture = torch.rand(3, *size)
-        with Peak() as peak:
-            network.gradient(picture, layer, objectives.l2)
-        return peak.bytes / network.memory(layer, size)
     picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    if constant == "SPACING_KEPT":
+    if constant == "SPACING":
         with Peak() as peak:
             rng = np.random.default_rng(0)
             ascent.dream(picture, network, layer, OCTAVES, DivideOptions(), objectives.l2, rng)
@@ -127,4 +120,5 @@ def row(constant, name, layer, more):
 
 
 if __name__ == "__main__":
+    malloc.tune()
     main()

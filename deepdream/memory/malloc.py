@@ -4,6 +4,8 @@ This is glibc's to decide (mallopt(3), malloc_trim(3)). With any other C library
 """
 
 import ctypes
+import os
+import sys
 
 try:
     import resource
@@ -12,8 +14,21 @@ except ImportError:  # Windows
 
 TRIM_ABOVE_PIXELS = 4_000_000  # of the frame: below this size, trimming between octaves costs more than it frees
 _LIBC = ctypes.CDLL(None) if resource else None
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as in malloc.h
+_M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_MAX = 1, -1, -4  # as in malloc.h
 _NEVER = 2**31 - 1
+# What glibc takes from its environment alone. Every tensor is aligned, which leaves a scrap on either side of it. Put
+# by for reuse, scraps keep free memory from joining: a gradient took 2.5 times the bytes of its tensors, and takes 1.6
+# times. Large pages (where the system leaves them to programs) make a step 5 % faster.
+TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1"
+
+
+def tune() -> None:
+    """Start the running Python program again with the tunables that suit large tensors, unless some are set.
+
+    To be called before anything else is done. The process keeps its number; the programs that it starts inherit them.
+    """
+    if sys.platform == "linux" and sys.executable and "GLIBC_TUNABLES" not in os.environ:
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "GLIBC_TUNABLES": TUNABLES})
 
 
 def disable_trim() -> None:
@@ -26,6 +41,7 @@ def disable_trim() -> None:
     if _LIBC and hasattr(_LIBC, "mallopt") and resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         _LIBC.mallopt(_M_MMAP_MAX, 0)
         _LIBC.mallopt(_M_TRIM_THRESHOLD, _NEVER)
+        _LIBC.mallopt(_M_MXFAST, 0)
 
 
 def trim() -> None:

@@ -15,16 +15,13 @@ import torch
 from deepdream.errors import DreamError, OutOfMemory, first_line, is_out_of_memory
 from deepdream.geometry import at_width, divide, divide_gradient, seen_sizes
 from deepdream.memory.available import available
-from deepdream.memory.malloc import TRIM_ABOVE_PIXELS
 from deepdream.options import DivideMode, FlowMode, RenderOptions
 from deepdream.target import target_layers
 
 # Copies of the frame, as float32, that a dream holds beside the gradient: octaves, what is inherited, the flow's own.
 FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 10, FlowMode.STABLE: 10}
 PANORAMA_COPIES = 8  # the same of a panorama, besides: six views of 1.3 frames, their gradients, and on the way between
-# How many times the bytes of its tensors a gradient takes: memory lies unused between them (SPACING), and some is
-# left by the octaves before where none is returned to the system in between (SPACING_KEPT).
-SPACING, SPACING_KEPT = 1.4, 2.1
+SPACING = 1.4  # how many times the bytes of its tensors a gradient takes: memory lies unused between them
 FULL_FRAME_COPIES = 4  # the same of the full frame, where the dream has a width of its own
 SET_ASIDE = 50_000_000  # bytes that threads and libraries take with the first step
 ADVISED_SHARE = 0.8  # of the free memory: what the tiles that are advised fill
@@ -50,7 +47,7 @@ class SizedNetwork(Protocol):
 
 def heaviest(size: tuple[int, int], options: Iterable[RenderOptions]) -> RenderOptions:
     """The options of those with which a dream of frames of ``size`` (w, h) takes the most memory at one layer."""
-    return max(options, key=lambda one: _spacing(size, one) * math.prod(_largest_part(size, one)))
+    return max(options, key=lambda one: math.prod(_largest_part(size, one)))
 
 
 def warning(
@@ -127,14 +124,7 @@ def _needed(
 ) -> float | None:
     """How many bytes a dream of frames of ``size`` (w, h) needs whose gradient is taken of ``part`` (h, w)."""
     gradient = network.memory(layer, part)
-    return None if gradient is None else _fixed_bytes(size, options) + _spacing(size, options) * gradient
-
-
-def _spacing(size: tuple[int, int], options: RenderOptions) -> float:
-    """How many times the bytes of its tensors a gradient takes."""
-    dream_size = at_width(size, options.dream.dream_width)
-    is_kept = options.dream.octaves > 1 and math.prod(dream_size) < TRIM_ABOVE_PIXELS
-    return SPACING_KEPT if is_kept else SPACING
+    return None if gradient is None else _fixed_bytes(size, options) + SPACING * gradient
 
 
 def _fixed_bytes(size: tuple[int, int], options: RenderOptions) -> int:
@@ -160,7 +150,7 @@ def _tiling_hint(
     fixed = _fixed_bytes(size, options)
     gradient = network.memory(layer, part)
     assert gradient is not None, "an engine that tells nothing has no budget to keep"
-    per_pixel = _spacing(size, options) * gradient / math.prod(part)  # nearly the same at any size
+    per_pixel = SPACING * gradient / math.prod(part)  # nearly the same at any size
     return _tiles(network, layer, (budget - fixed) / per_pixel)
 
 

@@ -8,6 +8,8 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(SCRIPTS), str(SCRIPTS.parent), str(SCRIPTS.parent / "tests")]
 
 from benchmark.command import main  # noqa: E402
+from deepdream.memory.malloc import tune  # noqa: E402
 
 if __name__ == "__main__":
+    tune()
     sys.exit(main())
