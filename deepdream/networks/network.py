@@ -14,7 +14,7 @@ from deepdream.networks.find import ModelFiles
 from deepdream.networks.steps import Runnable, Step, trace
 from deepdream.networks.torch.layers import LayerFunction
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
-from deepdream.networks.torch.peak import OutOfProportion, PeakMemory
+from deepdream.networks.torch.peak import OutOfProportion, PeakMemory, without_compiler
 
 Size = tuple[int, int]  # (h, w)
 _Plan = tuple[list[tuple[Runnable, list[int]]], tuple[int, ...]]
@@ -152,7 +152,7 @@ class Network(interface.Network):
         x = self._without_values(size)
         for step, _ in self._plan(layer)[0]:
             self._function(step, x.device, x.dtype)  # beforehand: weights are as large as their file
-        with PeakMemory(max(MAX_SMALL_ACTIVATION, 3 * MAX_ACTIVATION_RATIO * math.prod(size))):
+        with without_compiler(), PeakMemory(max(MAX_SMALL_ACTIVATION, 3 * MAX_ACTIVATION_RATIO * math.prod(size))):
             shape = tuple(self._forward(x, layer)[0].shape)
         if shape[:1] != (1,):
             raise ModelError(f"layer {layer} puts out {shape}, not the features of one picture; choose another layer")

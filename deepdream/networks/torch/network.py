@@ -17,7 +17,7 @@ from deepdream.networks.torch.layers import LayerFunction
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
 from deepdream.networks.torch.layers.normalisation import scales_channels
 from deepdream.networks.torch.loops import CompileNotice
-from deepdream.networks.torch.peak import PeakMemory
+from deepdream.networks.torch.peak import PeakMemory, without_compiler
 
 # Layers that take each picture of a batch by itself, whatever their parameters are.
 INDEPENDENT_TYPES = (
@@ -74,7 +74,7 @@ class TorchNetwork(Network):
 
     def memory(self, layer: str, size: Size) -> int:
         self.check_size(layer, size)
-        with PeakMemory() as peak, compiled.emulate_device(self.device):
+        with without_compiler(), PeakMemory() as peak, compiled.emulate_device(self.device):
             self.gradient(torch.empty(3, *size, device="meta"), layer, lambda top: top)
         return peak.bytes
 

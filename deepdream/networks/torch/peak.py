@@ -1,7 +1,10 @@
 """How much memory a computation holds at its peak, found on tensors that have shapes and no values."""
 
+import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -10,6 +13,32 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 class OutOfProportion(ValueError):
     """A tensor is larger than any that a network needs."""
+
+
+_COMPILER = "torch._dynamo"
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Within this, PyTorch does not import its compiler, which takes more than a second, for tensors without values.
+
+    It does so to have what computes their shapes left out of what is compiled. Nothing is compiled here.
+    """
+    if _COMPILER in sys.modules:
+        yield
+        return
+    stand_in = ModuleType(_COMPILER)
+    stand_in.disable = _leave  # type: ignore[attr-defined]  # a module's contents are set at run time
+    sys.modules[_COMPILER] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules[_COMPILER]
+
+
+def _leave(function: Callable, recursive: bool = True, *, wrapping: bool = True) -> Callable:
+    """Stands for `torch._dynamo.disable`."""
+    return function
 
 
 class PeakMemory(TorchDispatchMode):
