@@ -131,9 +131,21 @@ def test_missing_numbers():
 def test_png_keeps_every_value_and_jpg_nearly(tmp_path, picture):
     write_frame(tmp_path / "f.png", picture, "png")
     assert np.array_equal(read_frame(tmp_path / "f.png"), picture)
+    turned = picture.transpose(1, 0, 2)  # not as it lies in memory
+    write_frame(tmp_path / "turned.png", turned, "png")
+    assert np.array_equal(read_frame(tmp_path / "turned.png"), turned)
     smooth = np.linspace(0, 255, 12 * 16 * 3).reshape(12, 16, 3).astype(np.uint8)
     write_frame(tmp_path / "f.jpg", smooth, "jpg")
     assert abs(read_frame(tmp_path / "f.jpg").astype(int) - smooth).mean() < 3
+
+
+def test_a_png_of_a_grainy_picture_is_smaller_than_pillows(tmp_path):
+    slope = np.add.outer(np.arange(120), np.arange(160))[..., None] / 2
+    grainy = np.uint8((slope + np.random.default_rng(0).normal(60, 6, (120, 160, 3))).clip(0, 255))
+    write_frame(tmp_path / "ours.png", grainy, "png")
+    Image.fromarray(grainy).save(tmp_path / "pillows.png", compress_level=1)
+    assert np.array_equal(read_frame(tmp_path / "ours.png"), grainy)
+    assert (tmp_path / "ours.png").stat().st_size < 0.95 * (tmp_path / "pillows.png").stat().st_size
 
 
 def test_every_kind_of_picture_becomes_rgb(tmp_path, picture):

@@ -8,7 +8,7 @@ from helpers import ROOT
 # A module imports from its own place and the tiers before it. Networks are handed to those that use them.
 TIERS = (
     ("errors",),
-    ("schedule",),
+    ("schedule", "opencv"),
     ("settings", "interface", "target"),
     ("options",),
     ("geometry", "arguments"),

@@ -6,6 +6,7 @@ Every picture becomes 8-bit RGB (h, w, 3), upright. One that cannot be used is a
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,15 +18,16 @@ from threading import Lock
 import numpy as np
 from natsort import natsorted, ns
 from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngInfo
+from PIL.PngImagePlugin import PngInfo, putchunk
 
 from deepdream.errors import UsageError
 from deepdream.files.atomic import write_whole
+from deepdream.opencv import opencv
 from deepdream.options import IMAGE_TYPES, PICTURE_ENDINGS
 
 PREVIEW_NAME = "preview.jpg"  # the live picture of a run: no frame
 JPEG_QUALITY = 95
-PNG_COMPRESSION = 1  # a third larger than the default of 6, and several times as fast
+PNG_HEADER = 33  # bytes: the signature and the first chunk
 NOTE_KEY = "Comment"  # of a PNG's text
 MAX_JPEG_COMMENT = 65_533  # bytes
 MAX_FRAME_PIXELS = 2**28  # a 16K panorama fits twice
@@ -161,7 +163,8 @@ def read_frame(path: str | Path, content: bytes | None = None) -> np.ndarray:
     picture.
     """
     with open_picture(path, content) as picture:
-        return to_rgb(ImageOps.exif_transpose(picture))
+        ImageOps.exif_transpose(picture, in_place=True)
+        return to_rgb(picture)
 
 
 def to_rgb(picture: Image.Image) -> np.ndarray:
@@ -169,7 +172,7 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.mode.startswith("I"):
         grey = np.asarray(picture, dtype=np.int64) // 257
         picture = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _check_end(path: Path) -> None:
@@ -200,23 +203,42 @@ def encode_frame(
     ``note``: text that the file carries beside the picture, as PNG text or JPEG comment. ``alpha``: uint8 (h, w); a
     JPEG has none, and lies on white. ``profile``: the ICC profile of the picture's colours.
     """
+    if image_type == "png":
+        return _encode_png(picture if alpha is None else np.dstack((picture, alpha)), note, profile)
     encoded = io.BytesIO()
     image = Image.fromarray(picture)
     if alpha is not None:
-        opacity = Image.fromarray(alpha)
-        if image_type == "png":
-            image.putalpha(opacity)
-        else:
-            image = Image.composite(image, Image.new("RGB", image.size, "white"), opacity)
-    if image_type == "png":
-        text = PngInfo()
-        if note:
-            text.add_text(NOTE_KEY, note)
-        image.save(encoded, "PNG", compress_level=PNG_COMPRESSION, pnginfo=text, icc_profile=profile)
-    else:
-        comment = (note or "").encode()[:MAX_JPEG_COMMENT]
-        image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0, comment=comment, icc_profile=profile)
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), Image.fromarray(alpha))
+    comment = (note or "").encode()[:MAX_JPEG_COMMENT]
+    image.save(encoded, "JPEG", quality=JPEG_QUALITY, subsampling=0, comment=comment, icc_profile=profile)
     return encoded.getvalue()
+
+
+def _encode_png(picture: np.ndarray, note: str | None, profile: bytes | None) -> bytes:
+    """RGB or RGBA (h, w, c) as a PNG.
+
+    Dreams have grain on every scale, in which Pillow's search for repetitions and for the best filter of each row finds
+    nothing: runs alone and one filter take a quarter of the time, and a tenth less space.
+    """
+    cv2 = opencv()
+    settings = {
+        cv2.IMWRITE_PNG_COMPRESSION: 1,
+        cv2.IMWRITE_PNG_STRATEGY: cv2.IMWRITE_PNG_STRATEGY_RLE,
+        cv2.IMWRITE_PNG_FILTER: cv2.IMWRITE_PNG_FILTER_AVG,
+    }
+    order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, order), [*chain(*settings.items())])
+    text = PngInfo()
+    if profile:
+        text.add(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))
+    if note:
+        text.add_text(NOTE_KEY, note)
+    whole = io.BytesIO()
+    whole.write(encoded[:PNG_HEADER])
+    for kind, content, *_ in text.chunks:
+        putchunk(whole, kind, content)
+    whole.write(encoded[PNG_HEADER:])
+    return whole.getvalue()
 
 
 def write_frame(path: str | Path, picture: np.ndarray, image_type: str, note: str | None = None) -> None:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from deepdream.motion.flow import estimate_fine_flow, opencv, sample
+from deepdream.motion.flow import estimate_fine_flow, sample
+from deepdream.opencv import opencv
 
 CUT_WIDTH = 160  # pixels: frames are compared at this width, at which sensor noise has averaged out
 CUT_CONTENT = 27  # the threshold of PySceneDetect's ContentDetector

@@ -9,30 +9,14 @@ from types import ModuleType
 
 import numpy as np
 
-from deepdream.errors import DreamError
+from deepdream.opencv import opencv
 
 FINE_FLOW_SIDE = 480  # pixels: larger frames are shrunk to this for the fine flow …
 QUICK_FLOW_SIDE = 320
 FINE_FLOW_MIN_SCALE = 0.25  # … but not by more than this
 SAMPLE_REACH = 2  # pixels that a cubic takes on either side
+STRIP = 256  # rows that are sampled at a time
 FINE_FLOW_MIN_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
-
-
-def opencv() -> ModuleType:
-    """OpenCV, imported where it is first needed. Raises `DreamError` where it does not load.
-
-    It computes on one thread: its dense inverse search cuts a frame into as many stripes as there are threads, so that
-    the flow would depend on their number, and other work runs beside it.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise DreamError(
-            f"OpenCV does not load ({error}); where libGL is missing: apt-get install libgl1 libglib2.0-0, "
-            "or pip install opencv-python-headless in place of opencv-python"
-        ) from error
-    cv2.setNumThreads(1)
-    return cv2
 
 
 def estimate_flow(previous: np.ndarray, current: np.ndarray) -> np.ndarray:
@@ -58,13 +42,26 @@ def sample(picture: np.ndarray, offsets: np.ndarray, cubic: bool = False, panora
     Interpolation is linear, or ``cubic``, which blurs less and may overshoot.
     """
     cv2 = opencv()
-    rows, columns = np.indices(offsets.shape[:2], dtype=np.float32)
     interpolation = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
-    picture, across = picture.astype(np.float32), columns + offsets[..., 0]
-    if panorama:
-        picture, across = wrap_around(picture, SAMPLE_REACH), across % picture.shape[1] + SAMPLE_REACH
-    where = across, rows + offsets[..., 1]
-    return cv2.remap(picture, *where, interpolation=interpolation, borderMode=cv2.BORDER_REPLICATE)
+    width = picture.shape[1]
+    picture = wrap_around(picture, SAMPLE_REACH) if panorama else picture
+    picture = picture.astype(np.float32, copy=False)
+    sampled = np.empty((*offsets.shape[:2], *picture.shape[2:]), np.float32)
+    for first in range(0, len(offsets), STRIP):  # at 4K the places of all pixels have 130 MB
+        strip = offsets[first : first + STRIP]
+        rows, columns = np.indices(strip.shape[:2], dtype=np.float32)
+        across, down = columns + strip[..., 0], rows + first + strip[..., 1]
+        if panorama:
+            across = across % width + SAMPLE_REACH
+        cv2.remap(
+            picture,
+            across,
+            down,
+            interpolation,
+            dst=sampled[first : first + STRIP],
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    return sampled
 
 
 def wrap_around(picture: np.ndarray, margin: int) -> np.ndarray:

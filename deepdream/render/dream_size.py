@@ -8,7 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from deepdream.motion.flow import SAMPLE_REACH, opencv, wrap_around
+from deepdream.motion.flow import SAMPLE_REACH, wrap_around
+from deepdream.opencv import opencv
 
 
 def shrink(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 from deepdream.errors import DreamError, one_line
 from deepdream.files.frames import write_frame
 from deepdream.geometry import at_width
-from deepdream.motion.flow import opencv
+from deepdream.opencv import opencv
 from deepdream.show.measures import read_at
 
 if TYPE_CHECKING:

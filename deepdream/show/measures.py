@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from deepdream.files.frames import read_frame
-from deepdream.motion.flow import opencv, sample
+from deepdream.motion.flow import sample
+from deepdream.opencv import opencv
 
 FARNEBACK_LEVELS, FARNEBACK_WINDOW = 5, 21
 LUMINANCE_WEIGHTS = (0.2126, 0.7152, 0.0722)  # of R, G and B, by Rec. 709
