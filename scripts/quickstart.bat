@@ -5,8 +5,11 @@ rem Leaves VIDEO-dream.mp4 in the current folder; without VIDEO it dreams over a
 setlocal DisableDelayedExpansion
 set "ROOT=%~dp0.."
 set "PYTHON=%ROOT%\.venv\Scripts\python.exe"
-call "%~dp0environment.bat"
+rem Not by its path: call expands percent signs and doubles carets, and folders may have both in their names.
+pushd "%~dp0"
+call .\environment.bat
 if errorlevel 1 exit /b 1
+popd
 set "VIDEO=%~1"
 set "NAME=%~n1"
 set "OPTIONS="

@@ -1,9 +1,10 @@
 @echo off
 rem Make the environment and pass the tests.  Usage: test.bat [OPTIONS of pytest]
 setlocal DisableDelayedExpansion
-call "%~dp0environment.bat" "%~dp0..\tests\requirements.txt"
+cd /d "%~dp0"
+call .\environment.bat ..\tests\requirements.txt
 if errorlevel 1 exit /b 1
-cd /d "%~dp0.."
+cd ..
 set "PYTHON=.venv\Scripts\python.exe"
 %PYTHON% -m ruff check .
 if errorlevel 1 exit /b 1

@@ -16,15 +16,17 @@ import dreamer
 
 ROOT = Path(dreamer.__file__).parent
 COMPILER = "x86_64-w64-mingw32-gcc"
-# Writes a line for each call, its arguments divided by tabs; called as python -m venv FOLDER it puts itself there.
+# Writes a line for each call into the file RECORD, its arguments divided by tabs; called as python -m venv FOLDER it
+# puts itself there.
 STAND_IN = r"""
 #include <stdio.h>
+#include <stdlib.h>
 #include <wchar.h>
 #include <windows.h>
 
 int wmain(int count, wchar_t **arguments)
 {
-    FILE *record = _wfopen(L"arguments.txt", L"ab");
+    FILE *record = _wfopen(_wgetenv(L"RECORD"), L"ab");
     for (int number = 1; number < count; number++) {
         char text[4096];
         WideCharToMultiByte(CP_UTF8, 0, arguments[number], -1, text, sizeof text, NULL, NULL);
@@ -72,12 +74,14 @@ def type_line(wine, tmp_path):
     """Type a line at the prompt; the calls of Python that came of it, each a list of arguments."""
 
     def type_line(line):
-        (tmp_path / "arguments.txt").unlink(missing_ok=True)
+        record = tmp_path / "arguments.txt"
+        record.unlink(missing_ok=True)
+        environment = wine | {"RECORD": windows_path(record)}
         done = subprocess.run(
-            ["wine", "cmd"], input=f"{line}\r\n", cwd=tmp_path, env=wine, capture_output=True, text=True
+            ["wine", "cmd"], input=f"{line}\r\n", cwd=tmp_path, env=environment, capture_output=True, text=True
         )
-        assert (tmp_path / "arguments.txt").exists(), done.stdout + done.stderr
-        return [call.split("\t") for call in (tmp_path / "arguments.txt").read_text().splitlines()]
+        assert record.exists(), done.stdout + done.stderr
+        return [call.split("\t") for call in record.read_text().splitlines()]
 
     return type_line
 
@@ -85,7 +89,7 @@ def type_line(wine, tmp_path):
 @pytest.fixture
 def scripts(tmp_path):
     """The path of a copy of scripts/ as Windows has it."""
-    project = tmp_path / "it's a (big) & new one!"
+    project = tmp_path / "it's a (big) & new^ one!"
     shutil.copytree(ROOT / "scripts", project / "scripts")
     return windows_path(project / "scripts")
 
