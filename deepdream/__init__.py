@@ -16,18 +16,9 @@ if TYPE_CHECKING:
 
 __version__ = "1.0.0"
 __all__ = [
-    "DivideMode",
-    "DivideOptions",
-    "DreamError",
-    "DreamOptions",
-    "FlowMode",
-    "FlowOptions",
-    "RenderOptions",
-    "dream",
-    "dream_directory",
-    "keyframes",
-    "load_network",
-]
+    "DivideMode", "DivideOptions", "DreamError", "DreamOptions", "FlowMode", "FlowOptions", "RenderOptions",
+    "dream", "dream_directory", "keyframes", "load_network",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -12,21 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from deepdream import networks
-from deepdream.errors import UsageError
 from deepdream.files.frames import open_frames
 from deepdream.files.masks import find_masks, read_mask
 from deepdream.files.note import dream_note
-from deepdream.geometry import at_width, check_panorama, seen_sizes
+from deepdream.geometry import check_panorama, dream_size_of
 from deepdream.interface import Network
 from deepdream.options import NetworkOptions, RenderOptions
 from deepdream.picture.ascent import StepReport
 from deepdream.render.dream_size import shrink
 from deepdream.render.frame import Source, dream_frame
-from deepdream.render.plan import open_render, options_at, with_layers
+from deepdream.render.plan import check_reach, open_render, options_at, with_layers
 from deepdream.render.sequence import FrameReport, dream_frames
 from deepdream.render.targets import objectives_at
 from deepdream.schedule import values_of
-from deepdream.target import target_layers
 from deepdream.video.mask import check_mask, mask_frames
 
 OnMessage = Callable[[str], object]
@@ -50,14 +48,10 @@ def dream(
     dream, layer = first.dream, first.layer
     if dream.panorama:
         check_panorama((picture.shape[1], picture.shape[0]), "the picture")
-    width, height = at_width((picture.shape[1], picture.shape[0]), dream.dream_width)
-    if width > picture.shape[1]:
-        raise UsageError(f"--dreamwidth {width}: wider than the picture, which has {picture.shape[1]} pixels")
-    sizes = seen_sizes(height, width, dream)
-    for name in target_layers([layer], network.layers):
-        network.check_size(name, sizes[-1])
+    size = dream_size_of((picture.shape[1], picture.shape[0]), dream, "picture, which has")
+    check_reach(dream, [layer], size, network)
     mask = read_mask(find_masks(options.mask, 1)[0], picture.shape[1::-1]) if options.mask else None
-    source = Source(picture, shrink(picture, (width, height)), mask)
+    source = Source(picture, shrink(picture, size), mask)
     return dream_frame(first, network, objectives_at(network, first.guide)(layer), source, on_step=on_step).picture
 
 

@@ -1,8 +1,7 @@
 """Where octaves and tiles lie: plain arithmetic of sizes, nothing of pictures or networks.
 
-The divide modes 1 and 2 are those of DeepDreamVideoOpticalFlow; mode 3 is the tiled gradient of the DeepDream
-notebook (Mordvintsev, Olah and Tyka 2015). Sizes are (h, w) in pixels, but for
-`at_width`.
+The divide modes 1 and 2 are those of DeepDreamVideoOpticalFlow; mode 3 is the tiled gradient of the DeepDream notebook
+(Mordvintsev, Olah and Tyka 2015). Sizes are (h, w) in pixels, but for `at_width`.
 """
 
 import math
@@ -76,6 +75,16 @@ def seen_sizes(height: int, width: int, options: DreamOptions) -> list[tuple[int
 def at_width(size: tuple[int, int], width: int) -> tuple[int, int]:
     """A size (w, h) scaled to ``width``; 0 leaves it as it is."""
     return (width, max(1, round(size[1] * width / size[0]))) if width else size
+
+
+def dream_size_of(size: tuple[int, int], dream: DreamOptions, which_has: str) -> tuple[int, int]:
+    """The (w, h) at which pictures of a size (w, h) are dreamed. Raises `UsageError` for a ``--dreamwidth`` beyond it.
+
+    ``which_has``: in the error's words, "frame, which has".
+    """
+    if dream.dream_width > size[0]:
+        raise UsageError(f"--dreamwidth {dream.dream_width}: wider than the {which_has} {size[0]} pixels")
+    return at_width(size, dream.dream_width)
 
 
 def check_panorama(size: tuple[int, int], where: object) -> None:

@@ -116,7 +116,7 @@ class RunOptions(Options):
     )
     create: int = setting(0, "-c", "--create", choices=(0, 1), nargs="?", const=1, help="create a video from frames")
     frames: int | None = setting(
-        None, "--frames", metavar="N", type=int, low=1, high=1_000_000,
+        None, "--frames", type=int, low=1, high=1_000_000,
         help="dive into a picture for so many frames, each the last dream, enlarged by --zoom, turned by --rotate, and "
         "dreamed again",
     )  # fmt: skip
@@ -140,7 +140,7 @@ class RunOptions(Options):
         "them: .jpg, .png, or .html",
     )  # fmt: skip
     frame: int | None = setting(
-        None, "--frame", metavar="N", type=int, low=0, default_text="the middle one",
+        None, "--frame", type=int, low=0, default_text="the middle one",
         help="with --show-layers: which frame, counted from 0",
     )  # fmt: skip
     report: bool = setting(
@@ -197,26 +197,22 @@ class DreamOptions(Options):
         help=f"layers, one a frame, in turn; LAYER:3,7,9-12 is channels of one (of a classifier's last, classes by "
         f"number or name), LAYER+0.5*LAYER several at once, weighted; {CUSTOM_LOOP} is the model's own loop",
     )  # fmt: skip
-    octaves: int = setting(
-        4, "-oct", "--octaves", metavar="N", low=1, high=64, keyframes="0:4, 48:6", help="number of octaves"
-    )
+    octaves: int = setting(4, "-oct", "--octaves", low=1, high=64, keyframes="0:4, 48:6", help="number of octaves")
     octave_scale: float = setting(
-        1.4, "-octs", "--octavescale", metavar="X", low=1, low_included=False, keyframes="0:1.4, 48:1.6",
+        1.4, "-octs", "--octavescale", low=1, low_included=False, keyframes="0:1.4, 48:1.6",
         help="ratio between octaves",
     )  # fmt: skip
     iterations: int = setting(
-        10, "-itr", "--iterations", metavar="N", low=0, high=100_000, keyframes="0:10, 48:16", help="steps an octave"
+        10, "-itr", "--iterations", low=0, high=100_000, keyframes="0:10, 48:16", help="steps an octave"
     )
     step_size: float = setting(
-        1.5, "-s", "--stepsize", metavar="X", low=0, high=255, keyframes="0:1.5, 48:3",
-        help="mean change of a step in grey levels",
-    )  # fmt: skip
+        1.5, "-s", "--stepsize", low=0, high=255, keyframes="0:1.5, 48:3", help="mean change of a step in grey levels"
+    )
     jitter: int = setting(
-        32, "-j", "--jitter", metavar="N", low=0, high=100_000, keyframes="0:32, 48:8",
-        help="random shift of each step in pixels",
-    )  # fmt: skip
+        32, "-j", "--jitter", low=0, high=100_000, keyframes="0:32, 48:8", help="random shift of each step in pixels"
+    )
     zoom: float = setting(
-        1.0, "-z", "--zoom", metavar="X", low=1, high=100, keyframes="0:1, 48:1.02",
+        1.0, "-z", "--zoom", low=1, high=100, keyframes="0:1, 48:1.02",
         help="enlarge what a frame inherits about the centre; 1 is not at all",
     )  # fmt: skip
     rotate: float = setting(
@@ -235,7 +231,7 @@ class DreamOptions(Options):
         False, "--panorama", historic=False,
         help="dream 360-degree frames (equirectangular, 2:1) on the sphere: no border, no stretched poles",
     )  # fmt: skip
-    seed: int = setting(0, "--seed", metavar="N", low=0, help="seed of the jitter")
+    seed: int = setting(0, "--seed", low=0, help="seed of the jitter")
     smooth: float | None = setting(
         None, "--smooth", metavar="A", low=0, high=2, type=float, historic=0, keyframes="0:0, 48:1",
         help="smooth each step: weight its waves by frequency to the power of -A; 1 is a painted look without ripples",
@@ -274,21 +270,21 @@ class FlowOptions(Options):
         help="0 off, 1 blend along the optical flow, 2 stabilised: the calmest",
     )  # fmt: skip
     threshold: float = setting(
-        6.0, "-flowthresh", "--flowthresh", metavar="X", low=0, high=255, keyframes="0:6, 48:12",
+        6.0, "-flowthresh", "--flowthresh", low=0, high=255, keyframes="0:6, 48:12",
         help="what counts as moving, where 255 is the fastest motion in the frame",
     )  # fmt: skip
     blend_flow: float = setting(  # type: ignore[assignment]  # None until it is checked
-        None, "-bm", "--blendflow", metavar="X", low=0, high=1, type=float, keyframes="0:0.9, 48:0.5",
+        None, "-bm", "--blendflow", low=0, high=1, type=float, keyframes="0:0.9, 48:0.5",
         help="share inherited where the picture moves", default_text=_by_mode(BLEND_FLOW),
     )  # fmt: skip
     blend_static: float = setting(  # type: ignore[assignment]  # None until it is checked
-        None, "-bs", "--blendstatic", metavar="X", low=0, high=1, type=float, keyframes="0:0.1, 48:0.9",
+        None, "-bs", "--blendstatic", low=0, high=1, type=float, keyframes="0:0.1, 48:0.9",
         help="share inherited where it is still",
         default_text=_by_mode(BLEND_STATIC),
     )  # fmt: skip
 
     iterations: int | None = setting(
-        None, "-fitr", "--flowiterations", metavar="N", low=0, high=100_000, type=int, historic=None,
+        None, "-fitr", "--flowiterations", low=0, high=100_000, type=int, historic=None,
         keyframes="0:3, 48:6",
         help=f"with -flow {FlowMode.STABLE:d}: steps of a frame that inherits at the finest octave, each coarser one "
         "takes one fewer; a shot's first frame takes --iterations at each",
@@ -313,8 +309,8 @@ class DivideOptions(Options):
         help="0 off, 1 tiles of at most maxWidth x maxHeight, 2 two by two where wider than maxWidth, 3 tiles "
         "without seams",
     )  # fmt: skip
-    max_width: int = setting(1500, "-mw", "--maxWidth", metavar="N", low=1, help="largest width of a tile in pixels")
-    max_height: int = setting(1500, "-mh", "--maxHeight", metavar="N", low=1, help="largest height of a tile in pixels")
+    max_width: int = setting(1500, "-mw", "--maxWidth", low=1, help="largest width of a tile in pixels")
+    max_height: int = setting(1500, "-mh", "--maxHeight", low=1, help="largest height of a tile in pixels")
 
 
 @dataclass(frozen=True)
@@ -330,9 +326,8 @@ class RenderOptions(Options):
     flow: FlowOptions = FlowOptions()
     divide: DivideOptions = DivideOptions()
     guide: str | None = setting(
-        None, "-g", "--guide", metavar="IMAGE",
-        help="guide image: a path, or a name inside the input directory",
-    )  # fmt: skip
+        None, "-g", "--guide", metavar="IMAGE", help="guide image: a path, or a name inside the input directory"
+    )
     mask: str | None = setting(
         None, "--mask", metavar="PATH", historic=None,
         help="where to dream: a picture, a directory of pictures or a video, a mask a frame; white dreams, black keeps "
@@ -359,7 +354,7 @@ class ClusterOptions(Options):
     """What dreams beside this process, or in its place; see `deepdream.render.cluster`."""
 
     workers: int = setting(
-        0, "--workers", metavar="N", low=0, high=4096,
+        0, "--workers", low=0, high=4096,
         help="dream in so many worker processes, each with its share of the cores; 0 is in this process",
     )  # fmt: skip
     cluster: str | None = setting(
@@ -414,7 +409,7 @@ class VideoOptions(Options):
         default_text="h264; vp9 in a .webm, gif in a .gif",
     )  # fmt: skip
     crf: int | None = setting(
-        None, "--crf", metavar="N", type=int, low=0, high=63, help="quality, less is better and larger",
+        None, "--crf", type=int, low=0, high=63, help="quality, less is better and larger",
         default_text="20 for h264, 22 for h265, 24 for vp9 and av1",
     )  # fmt: skip
 

@@ -142,7 +142,7 @@ def setting(
     inclusive but for ``low`` without ``low_included``. ``historic``: what renders did before there was this option,
     so that those begun then go on; for options younger than render.json. ``keyframes``: an example of them, where the
     value may change over time (see `deepdream.schedule`). ``argument``: more for argparse's add_argument; ``type`` is
-    that of the default if it is not given, and text for None.
+    that of the default if it is not given, and text for None; ``metavar`` is N for a whole number, and X for another.
     """
     if isinstance(default, bool):
         argument["action"] = "store_true"
@@ -154,6 +154,8 @@ def setting(
     kind = argument.get("type")
     if kind in (int, float):
         argument["type"] = partial(parse_number, names[-1], kind, keyframes)
+        if "choices" not in argument:
+            argument.setdefault("metavar", "N" if kind is int else "X")
     text = _show(default) if default_text is None else default_text
     whole = kind is int
     metadata = Setting(names, default, help, text, low, high, low_included, historic, keyframes, whole, argument)

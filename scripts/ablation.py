@@ -7,7 +7,6 @@ which take as long as trained ones.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,17 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+import common  # noqa: F401 - the way to the package
+from tables import table
 
-from tables import table  # noqa: E402
-
-from deepdream.memory.malloc import tune  # noqa: E402
-from deepdream.networks import load_network  # noqa: E402
-from deepdream.networks.torch import compiled, conv2d  # noqa: E402
-from deepdream.networks.torch import network as torch_network  # noqa: E402
-from deepdream.picture import objectives  # noqa: E402
-from tests import architectures, nets  # noqa: E402
+from deepdream.memory.malloc import tune
+from deepdream.networks import load_network
+from deepdream.networks.torch import compiled, conv2d
+from deepdream.networks.torch import network as torch_network
+from deepdream.picture import objectives
+from tests import architectures, nets
 
 PARTS = {
     "fusion": (torch_network, "fuse", lambda steps, target: steps),

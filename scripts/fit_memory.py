@@ -12,21 +12,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the package is not installed
+import common  # noqa: F401 - the way to the package
+import numpy as np
+import torch
+from PIL import Image
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from deepdream.errors import UsageError  # noqa: E402
-from deepdream.files.frames import open_frames  # noqa: E402
-from deepdream.memory import malloc, predict  # noqa: E402
-from deepdream.networks import load_network  # noqa: E402
-from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions  # noqa: E402
-from deepdream.picture import ascent, objectives  # noqa: E402
-from deepdream.render.plan import open_render  # noqa: E402
-from deepdream.render.sequence import dream_frames  # noqa: E402
+from deepdream.errors import UsageError
+from deepdream.files.frames import open_frames
+from deepdream.memory import malloc, predict
+from deepdream.networks import load_network
+from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
+from deepdream.picture import ascent, objectives
+from deepdream.render.plan import open_render
+from deepdream.render.sequence import dream_frames
 
 TILES = DivideOptions(DivideMode.SEAMLESS, 400, 400)  # pixels: most that a dream in these holds is copies of the frame
 SMALL = torch.zeros(3, 64, 64)  # a picture whose gradient itself takes next to nothing

@@ -12,8 +12,9 @@ from pathlib import Path
 from common import exit_status
 
 from deepdream.show.progress import Screen
-from deepdream.show.report import find_video, write_report
+from deepdream.show.report import write_report
 from deepdream.show.survey import Survey
+from deepdream.video.formats import CONTAINERS
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -27,6 +28,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--video", metavar="VIDEO", type=Path, help="the video made of the frames (default: that of Video.frames)"
     )
     return parser.parse_args(arguments)
+
+
+def find_video(directory: Path) -> Path | None:
+    """The video beside which the frames in ``directory`` lie, where all three steps were one."""
+    work = directory.resolve().parent
+    found = (work.with_suffix(ending) for ending in CONTAINERS if work.suffix == ".frames")
+    return next((path for path in found if path.is_file()), None)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -144,6 +144,15 @@ def test_the_command_of_a_video_made_in_one_go_makes_it_again(place, tmp_path, e
     assert ending in ("mkv", "webm") or Path(name).read_bytes() == video  # Matroska's segments have random names
 
 
+def test_guides_over_time_are_told_by_their_names(place, tmp_path):
+    make_clip(tmp_path / "clip.mp4", frames=2, size="48x40")
+    guides = "0:Input/image-000001.png, 1:Input/image-000002.png"
+    place("-i", "clip.mp4", "-o", "Video.mp4", "-t", "model", "-g", guides, "--audio", "none", *DREAM)
+    for made in ("Video.mp4", "Video.frames/Output/frame_000000.png"):
+        (command,) = printed(place, made)
+        assert command[command.index("--guide") + 1] == "0:image-000001.png, 1:image-000002.png"
+
+
 def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path, environment):
     note = dream_note("Träume", Net, NetworkOptions(), RenderOptions())
     write_frame(tmp_path / "frame.png", PICTURE, "png", note)

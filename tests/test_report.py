@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from clips import make_clip, make_flash_and_beep, run_ffmpeg
 from helpers import SCRIPTS, open_small_render, read_dreams, render, run_python, save_frames
+from report import find_video
 
 from deepdream.errors import UsageError
 from deepdream.files.frames import read_frame, write_frame
@@ -19,7 +20,7 @@ from deepdream.options import FlowMode, FlowOptions
 from deepdream.render.journal import read_records
 from deepdream.render.sequence import FrameReport, dream_frames
 from deepdream.show import measures, report
-from deepdream.show.report import Reporter, find_video, write_report
+from deepdream.show.report import Reporter, write_report
 from deepdream.show.survey import Survey, _spread
 from deepdream.video.excerpt import make_excerpt
 

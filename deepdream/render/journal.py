@@ -26,7 +26,7 @@ from deepdream.options import HISTORIC
 MANIFEST_NAME = "render.json"
 JOURNAL_NAME = "frames.jsonl"
 REPORT_NAME = "report.html"  # the page of a render, which `deepdream.show.report` writes
-_FRAME_NAME = re.compile(r"frame_\d{6,}\.(png|jpg)")
+FRAME_NAME = re.compile(r"frame_(\d{6,})\.(png|jpg)")
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,8 @@ class Journal:
         """The numbers of the frames that are missing or damaged; frame n is saved at ``paths[n]``.
 
         Where a frame ``inherits`` from the one before it, also of all that come after those, up to the next of the
-        ``cuts``: frames that inherit nothing. Raises `UsageError`
-        where dreams are there and whole, but of sources that have changed or are gone since: they are not
-        overwritten unasked.
+        ``cuts``: frames that inherit nothing. Raises `UsageError` where dreams are there and whole, but of sources that
+        have changed or are gone since: they are not overwritten unasked.
         """
         beyond = [number for number in self._entries if number >= len(paths)]
         if beyond:
@@ -211,7 +210,7 @@ class Journal:
             write_whole(path, (text + "\n").encode())
 
     def _rendered(self) -> list[Path]:
-        return [path for path in self._directory.iterdir() if _FRAME_NAME.fullmatch(path.name)]
+        return [path for path in self._directory.iterdir() if FRAME_NAME.fullmatch(path.name)]
 
     def _clear(self) -> None:
         for path in self._rendered():

@@ -11,11 +11,11 @@ from deepdream.errors import UsageError
 from deepdream.files.clip import copy_clip
 from deepdream.files.frames import MAX_FRAME_PIXELS, FrameDirectory, read_frame
 from deepdream.files.masks import find_masks
-from deepdream.geometry import at_width, check_panorama, seen_sizes
+from deepdream.geometry import at_width, check_panorama, dream_size_of, seen_sizes
 from deepdream.interface import Network
 from deepdream.machine import describe
 from deepdream.motion.inheritance import inherits
-from deepdream.options import IMAGE_TYPES, FlowMode, RenderOptions
+from deepdream.options import IMAGE_TYPES, DreamOptions, FlowMode, RenderOptions
 from deepdream.picture import ascent
 from deepdream.render.frame import FrameOptions
 from deepdream.render.journal import Journal, file_sum
@@ -114,15 +114,13 @@ def open_render(
     size = at_width(full_size, dream.preview)
     if math.prod(size) > MAX_FRAME_PIXELS:
         raise UsageError(f"--preview {dream.preview}: dreams of {size[0]}x{size[1]} pixels are too large")
-    if dream.dream_width > size[0]:
-        raise UsageError(f"--dreamwidth {dream.dream_width}: wider than the frames, which have {size[0]} pixels")
-    dream_size = at_width(size, dream.dream_width)
+    dream_size = dream_size_of(size, dream, "frames, which have")
     for guide in filter(None, values_of(options.guide)):
         read_frame(guide)
     masks = find_masks(options.mask, len(frames.paths)) if options.mask else ()
     options = with_layers(options, layers)
-    for layer, octave in _smallest_octaves(variants(options, len(frames.paths)), dream_size, network):
-        network.check_size(layer, octave)
+    for variant in variants(options, len(frames.paths)):
+        check_reach(variant.dream, variant.dream.layers, dream_size, network)
     journal = Journal(output, _settings(frames, masks, network, options), overwrite)
     render = Render(frames, output, options, size, dream_size, journal, masks, note=note)
     try:
@@ -180,15 +178,11 @@ def with_layers(options: RenderOptions, layers: tuple[str, ...] | Schedule) -> R
     return replace(options, dream=replace(options.dream, layers=layers))  # type: ignore[arg-type]
 
 
-def _smallest_octaves(
-    options: Iterable[RenderOptions], size: tuple[int, int], network: Network
-) -> dict[tuple[str, tuple[int, int]], None]:
-    """Each layer with the (h, w) of the smallest picture that is to reach it, of frames dreamed at ``size`` (w, h)."""
-    found: dict[tuple[str, tuple[int, int]], None] = {}
-    for one in options:
-        octave = seen_sizes(size[1], size[0], one.dream)[-1]
-        found |= {(layer, octave): None for layer in target_layers(one.dream.layers, network.layers)}
-    return found
+def check_reach(dream: DreamOptions, targets: Iterable[str], size: tuple[int, int], network: Network) -> None:
+    """Raise `PictureTooSmall` where a picture dreamed at ``size`` (w, h) is too small for a layer of the targets."""
+    octave = seen_sizes(size[1], size[0], dream)[-1]
+    for layer in target_layers(targets, network.layers):
+        network.check_size(layer, octave)
 
 
 def _named_sums(paths: str | Schedule) -> str:

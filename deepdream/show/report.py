@@ -31,7 +31,6 @@ from deepdream.show.progress import show_duration
 from deepdream.show.survey import JUDGE_WIDTH, Survey
 from deepdream.video.encode import NOTE_KEY
 from deepdream.video.excerpt import make_excerpt
-from deepdream.video.formats import CONTAINERS
 from deepdream.video.probe import probe, read_metadata
 
 SHARE, LEAST = 0.03, 2.0  # of a render's time that its page may take, and so many seconds in any case
@@ -132,13 +131,6 @@ def write_report(survey: Survey, video: Path | None = None) -> Path:
     }
     write_whole(path, render_page("report.html", **values))
     return path
-
-
-def find_video(directory: Path) -> Path | None:
-    """The video beside which the frames in ``directory`` lie, where all three steps were one."""
-    work = directory.resolve().parent
-    found = (work.with_suffix(ending) for ending in CONTAINERS if work.suffix == ".frames")
-    return next((path for path in found if path.is_file()), None)
 
 
 def _shots(survey: Survey) -> list[list[int]]:

@@ -18,18 +18,19 @@ from deepdream.errors import PictureTooSmall, UsageError, one_line
 from deepdream.files.atomic import write_whole
 from deepdream.files.frames import encode_frame, is_picture
 from deepdream.files.note import PROGRAM
-from deepdream.geometry import at_width, check_panorama, seen_sizes
+from deepdream.geometry import at_width, check_panorama, dream_size_of
 from deepdream.interface import Network
 from deepdream.options import Arguments, DreamOptions, RenderOptions, RunOptions
 from deepdream.picture.ascent import StepReport, pixel_steps
 from deepdream.render.dream_size import shrink
 from deepdream.render.frame import FrameOptions, Source, dream_frame
+from deepdream.render.plan import check_reach
 from deepdream.render.targets import objectives_at
 from deepdream.settings import words
 from deepdream.show.measures import strength
 from deepdream.show.page import picture_url, render_page
 from deepdream.show.still import Still
-from deepdream.target import parse_target, target_at, target_layers, write_target
+from deepdream.target import parse_target, target_at, write_target
 from deepdream.threads import Background
 
 WIDTH = 320  # pixels at which a frame is dreamed where no width is given
@@ -97,9 +98,7 @@ def shrink_still(still: Still, options: RenderOptions) -> np.ndarray:
     if options.dream.panorama:
         check_panorama((width, height), still.name)
     full = at_width((width, height), options.dream.preview)
-    if options.dream.dream_width > full[0]:
-        raise UsageError(f"--dreamwidth {options.dream.dream_width}: wider than the frame, which has {full[0]} pixels")
-    size = at_width(full, options.dream.dream_width)
+    size = dream_size_of(full, options.dream, "frame, which has")
     if size[0] > width:
         return np.asarray(Image.fromarray(still.picture).resize(size, Image.Resampling.LANCZOS))
     return shrink(still.picture, size)
@@ -160,10 +159,8 @@ def dream_tiles(
 def _too_deep(target: str, network: Network, picture: np.ndarray, options: RenderOptions) -> str:
     """Why the picture does not reach a target; "" where it does."""
     height, width = picture.shape[:2]
-    smallest = seen_sizes(height, width, options.dream)[-1]
     try:
-        for layer in target_layers([target], network.layers):
-            network.check_size(layer, smallest)
+        check_reach(options.dream, [target], (width, height), network)
     except PictureTooSmall as error:
         return str(error)
     return ""

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,11 +14,10 @@ from deepdream.files.frames import open_frames, read_frame
 from deepdream.geometry import at_width
 from deepdream.motion.cuts import is_cut
 from deepdream.render.dream_size import shrink
-from deepdream.render.journal import MANIFEST_NAME, Records, read_records
+from deepdream.render.journal import FRAME_NAME, MANIFEST_NAME, Records, read_records
 from deepdream.show import measures
 
 JUDGE_WIDTH = 240  # pixels at which flicker is measured
-_FRAME_NAME = re.compile(r"frame_(\d{6,})\.(?:png|jpg)")
 
 
 class Survey:
@@ -50,7 +48,7 @@ class Survey:
     def look(self) -> None:
         """See which frames there are by now."""
         self.records = read_records(self.directory)
-        found = ((_FRAME_NAME.fullmatch(path.name), path) for path in self.directory.iterdir())
+        found = ((FRAME_NAME.fullmatch(path.name), path) for path in self.directory.iterdir())
         numbered = {int(name[1]): path for name, path in found if name}
         self.dreams = {number: numbered[number] for number in sorted(numbered) if number < len(self.sources)}
 

@@ -72,9 +72,10 @@ def create(
     if missing:
         raise UsageError(f"{frames.path} lacks the frames numbered {some_of(missing)}; a video needs them all")
     plan, messages = _plan(frames, clip, video_format, options)
-    plan = replace(plan, panorama=(clip.panorama if clip else None) or ("mono" if panorama else None))
-    if plan.panorama and plan.format.container.muxer not in spherical.MUXERS:
-        plan = replace(plan, panorama=None)
+    stereo = (clip.panorama if clip else None) or ("mono" if panorama else None)
+    if video_format.container.muxer in spherical.MUXERS:
+        plan = replace(plan, panorama=stereo)
+    elif stereo:
         messages.append(f"{video} does not tell players that it is a panorama; an .mp4 or .mov would")
     comment = f"deepdream {_digest(frames.paths, plan)}"
     rate = min(plan.frame_rate, Fraction(MAX_GIF_RATE)) if plan.format.is_gif else plan.frame_rate
@@ -134,29 +135,33 @@ def _plan(
         pixel_aspect=clip.pixel_aspect if clip else Fraction(1),
         format=video_format,
     )
-    duration = float(len(frames.paths) / plan.frame_rate)
     if video_format.is_gif and plan.frame_rate > MAX_GIF_RATE:
         messages.append(f"a GIF shows at most {MAX_GIF_RATE} frames a second: some of the frames are left out")
-    if options.audio == NO_AUDIO:
-        return plan, messages
-    if video_format.container.sound is None:
-        has_sound = options.audio is not None or (clip is not None and clip.has_audio)
-        return plan, [*messages, "a GIF has no sound"] if has_sound else messages
+    plan, told = _with_sound(plan, len(frames.paths), clip, options)
+    return plan, messages + told
+
+
+def _with_sound(plan: Plan, count: int, clip: Clip | None, options: VideoOptions) -> tuple[Plan, list[str]]:
+    """The `Plan` of ``count`` frames with the sound that the video is to have, and messages."""
+    if options.audio == NO_AUDIO or (options.audio is None and not (clip and clip.has_audio)):
+        return plan, []
+    if plan.format.container.sound is None:
+        return plan, ["a GIF has no sound"]
+    duration = float(count / plan.frame_rate)
     if options.audio is not None:
         sound = find_sound(options.audio)
-        return replace(plan, sound=sound, sound_shift=-sound.offset, sound_end=duration), messages
-    if clip is None or not clip.has_audio:
-        return plan, messages
+        return replace(plan, sound=sound, sound_shift=-sound.offset, sound_end=duration), []
+    assert clip is not None, "it has sound"
     try:
         sound = _own_sound(clip, plan.frame_rate)
     except UsageError as error:
-        return plan, [*messages, f"the video has no sound: {error}"]
-    is_whole = len(frames.paths) >= clip.frame_count
+        return plan, [f"the video has no sound: {error}"]
+    is_whole = count >= clip.frame_count
     # Sound that starts before the picture does so again. Frames lie on a grid: what is less than one is cut.
     lead = max(0, math.floor(sound.offset * plan.frame_rate)) if is_whole and clip.first_frame == 0 else 0
     shift = float(lead / plan.frame_rate)
     end = None if is_whole and clip.end_frame is None else shift + duration
-    return replace(plan, sound=sound, sound_shift=shift - sound.offset, sound_end=end, lead=lead), messages
+    return replace(plan, sound=sound, sound_shift=shift - sound.offset, sound_end=end, lead=lead), []
 
 
 def _own_sound(clip: Clip, frame_rate: Fraction) -> Sound:

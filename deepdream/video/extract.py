@@ -61,12 +61,11 @@ def extract(
 ) -> Extracted:
     """Write each frame of a video file, or of a `Part`, to ``directory`` as image-000001.png …, and clip.json last.
 
-    Frames are 8-bit RGB, upright and deinterlaced, with the pixels as they are (their aspect is in clip.json). HDR
-    is tone-mapped to BT.709.
-    A directory that holds them already is left as it is, unless ``overwrite``; frames that are missing are put back.
-    ``on_progress(done, total)`` counts frames. Raises `UsageError` for what is no video and for a directory that holds
-    other frames (``overwrite`` replaces those that are named like ours), `DreamError` where ffmpeg fails or a damaged
-    video loses frames.
+    Frames are 8-bit RGB, upright and deinterlaced, with the pixels as they are (their aspect is in clip.json). HDR is
+    tone-mapped to BT.709. A directory that holds them already is left as it is, unless ``overwrite``; frames that are
+    missing are put back. ``on_progress(done, total)`` counts frames. Raises `UsageError` for what is no video and for a
+    directory that holds other frames (``overwrite`` replaces those that are named like ours), `DreamError` where ffmpeg
+    fails or a damaged video loses frames.
     """
     part = video if isinstance(video, Part) else open_part(video)
     directory = Path(directory)

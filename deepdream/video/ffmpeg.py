@@ -66,10 +66,9 @@ def run_ffmpeg(
 ) -> str:
     """Run ffmpeg (``binary``, or `ffmpeg_binary`) on ``graph`` in ``directory``.
 
-    Gives what it complained of although it succeeded, often "".
-    ``pictures``: bytes for its standard input. ``on_frame(done)`` is told how many frames are written.
-    Raises `OSError` where the disk is full, and `DreamError` with the end of ffmpeg's log where it fails. The process
-    never outlives this call.
+    Gives what it complained of although it succeeded, often "". ``pictures``: bytes for its standard input.
+    ``on_frame(done)`` is told how many frames are written. Raises `OSError` where the disk is full, and `DreamError`
+    with the end of ffmpeg's log where it fails. The process never outlives this call.
     """
     arguments = ["-hide_banner", "-loglevel", "error", "-nostats", "-progress", "pipe:1"]
     arguments += ["-nostdin"] if pictures is None else []

@@ -60,12 +60,11 @@ class Sound:
 class VideoInfo:
     """The picture of a video file, and its `Sound` if it has one.
 
-    ``width`` and ``height`` in pixels and ``pixel_aspect`` (width by height of one pixel) are those of
-    the upright frame. ``frame_count`` frames at ``frame_rate`` a second are what extracting gives:
-    each of the file's where its rate is constant, else as many as keep its duration. ``missing_duration``:
-    seconds that the file's header promises and the file does not hold, because it was cut off. ``times``: when each
-    frame is shown, in seconds of the file's clock, where that is known of all of them. ``has_repeats``: see `Timing`.
-    ``panorama``: see `Clip`.
+    ``width`` and ``height`` in pixels and ``pixel_aspect`` (width by height of one pixel) are those of the upright
+    frame. ``frame_count`` frames at ``frame_rate`` a second are what extracting gives: each of the file's where its
+    rate is constant, else as many as keep its duration. ``missing_duration``: seconds that the file's header promises
+    and the file does not hold, because it was cut off. ``times``: when each frame is shown, in seconds of the file's
+    clock, where that is known of all of them. ``has_repeats``: see `Timing`. ``panorama``: see `Clip`.
     """
 
     path: Path
@@ -97,8 +96,7 @@ class VideoInfo:
 def probe(path: str | Path) -> VideoInfo:
     """The `VideoInfo` of a video file. Reads it once from end to end, but decodes only its beginning.
 
-    Raises `UsageError` where there is no such file, or it holds no video: cover art, a picture and a
-    playlist are none.
+    Raises `UsageError` where there is no such file, or it holds no video: cover art, a picture and a playlist are none.
     """
     path = Path(path)
     with open_media(path) as container:

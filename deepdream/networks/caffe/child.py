@@ -1,8 +1,7 @@
 """The process that holds a Caffe net for `CaffeNetwork`, since Caffe ends its process where a check of its own fails.
 
-Run as a script, without the rest of the package: with the file number of a `multiprocessing` connection, the
-prototxt, the caffemodel, the picture's blob, its channels, height and width, and a file for the prototxt as Caffe
-gets it.
+Run as a script, without the rest of the package: with the file number of a `multiprocessing` connection, the prototxt,
+the caffemodel, the picture's blob, its channels, height and width, and a file for the prototxt as Caffe gets it.
 Answers every (command, arguments) with (True, result) or (False, text of the error).
 """
 
