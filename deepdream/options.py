@@ -336,7 +336,7 @@ class RenderOptions(Options):
     image_type: str | None = None
     dive: bool = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # its own options are any text
         dream, flow = self.dream, FlowOptions(blend_static=1.0) if self.dive else self.flow
         few = flow.iterations if flow.mode == FlowMode.STABLE else None
         if flow.mode == FlowMode.STABLE and few is None and not isinstance(dream.iterations, Schedule):

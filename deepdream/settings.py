@@ -146,11 +146,10 @@ def setting(
     """
     if isinstance(default, bool):
         argument["action"] = "store_true"
+    elif isinstance(default, Enum):
+        argument |= {"type": type(default.value), "choices": [member.value for member in type(default)]}
     else:
-        plain = default.value if isinstance(default, Enum) else default
-        argument.setdefault("type", str if default is None else type(plain))
-    if isinstance(default, Enum):
-        argument["choices"] = [member.value for member in type(default)]
+        argument.setdefault("type", str if default is None else type(default))
     kind = argument.get("type")
     if kind in (int, float):
         argument["type"] = partial(parse_number, names[-1], kind, keyframes)

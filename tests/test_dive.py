@@ -93,14 +93,16 @@ def test_the_seed_makes_another(dive):
 
 
 def test_a_video_keeps_its_frames_beside_it_and_its_command(dive, run_here, small_folder):
-    done = dive("dive.mp4", "-f", "10")
+    options = "-f", "10", "-bm", "0.3"
+    done = dive("dive.mp4", *options)
     assert done.returncode == 0, done.stderr
     info = probe("dive.mp4")
     assert (info.frame_count, info.frame_rate, info.width, info.height) == (4, 10, 60, 40)
     frames = frames_of("dive.frames/Output")
-    assert "already made" in dive("dive.mp4", "-f", "10").stderr
+    assert "already made" in dive("dive.mp4", *options).stderr
     command = shlex.split(run_here("--settings", "dive.mp4").stdout)[1:]
     assert "--frames" in command and "--rotate" in command and command[-2:] == ["--output", "dive.mp4"]
+    assert "--blendflow" not in command  # a dive has none
     command[command.index("--model_path") + 1] = str(small_folder)
     shutil.rmtree("dive.frames")
     Path("dive.mp4").unlink()
@@ -118,6 +120,16 @@ def test_black_keeps_the_picture_and_white_dives(dive, tmp_path):
         for frame in frames_of("Output"):
             np.testing.assert_array_equal(frame[:, :30], PIXELS[:, :30])
             assert (frame[:, 30:] != PIXELS[:, 30:]).mean() > 0.5
+
+
+def test_a_guide_may_lie_beside_the_picture(run_here, small_folder, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for name, pixels in (("photo.png", PIXELS), ("guide.png", PIXELS[::-1])):
+        Image.fromarray(pixels).save(tmp_path / "pictures" / name)
+    command = ["-t", small_folder, "--frames", "2", *QUICK]
+    done = run_here("-i", "pictures/photo.png", "-o", "Output", "-g", "guide.png", *command)
+    assert done.returncode == 0, done.stderr
+    assert len(frames_of("Output")) == 2
 
 
 def test_a_dive_has_no_flow(dive):

@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 
 import dreamer
+from deepdream.arguments import build_parser
 from deepdream.errors import UsageError
 from deepdream.options import (
     CUSTOM_LOOP,
@@ -111,6 +112,11 @@ def test_help_tells_the_range_that_is_checked():
     assert helps["--blendstatic"].endswith("(0 to 1; default: 0.1; with -flow 2 1; over time: 0:0.1, 48:0.9)")
     assert helps["--flow"].endswith("(default: 0)")
     assert helps["--layers"].endswith("(default: customloop; over time: 0:conv3, 48:conv4)")
+
+
+def test_help_tells_what_kind_of_value_it_takes():
+    text = build_parser().format_help()
+    assert all(words in text for words in ("--octaves N", "--zoom X", "--verbose {0,1,2,3}", "--flow [0-2]"))
 
 
 def test_the_manifests_entries_are_those_of_renders_begun_before():

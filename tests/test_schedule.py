@@ -255,6 +255,8 @@ def test_the_schedule_is_printed(run_here, frames):
         ["frame", "--iterations", "--zoom"], ["0", "10", "1"], ["1", "12", "1.00167"], ["2", "14", "1.00333"],
         ["3", "16", "1.005"],
     ]  # fmt: skip
+    done = run_here("--print-schedule", "-i", "Input/image-000001.png", "--frames", "3", "-z", "0:1, 2:1.2")
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["--zoom", "1", "1.1", "1.2"]
 
 
 def test_without_an_input_it_is_printed_up_to_the_last_keyframe(run_here):

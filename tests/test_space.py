@@ -90,6 +90,8 @@ def test_extract_dream_and_all_in_one_say_it_once_and_go_on(tmp_path, monkeypatc
     assert "Video.frames" not in line and str(tmp_path) in line
     free(6 * 64 * 48 * 1.6 + 10)
     assert said(capsys, ["-i", "clip.mp4", "-o", "Other.mp4", *network]) == []
+    free((3 + 3 / 4) * 64 * 48 * 1.6 + 10)
+    assert said(capsys, ["-i", "clip.mp4", "-o", "Small.mp4", *network, "-p", "32"]) == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
