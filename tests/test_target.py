@@ -10,7 +10,7 @@ import dreamer
 from deepdream.errors import ModelError, UsageError
 from deepdream.networks import load_network, resolve_layers
 from deepdream.options import CUSTOM_LOOP
-from deepdream.schedule import Schedule
+from deepdream.schedule import Schedule, parse_lists
 from deepdream.target import Term, parse_target, target_at, target_layers, write_target
 
 FADE = Schedule((0, 48), (1, 0))
@@ -148,6 +148,23 @@ def test_classes_without_names_have_numbers(small_network):
     assert resolve_layers(small_network, ["prob:6"], on_message=print) == ("prob:6",)
     with pytest.raises(ModelError, match="small does not say what its classes are called"):
         resolve_layers(small_network, ["prob:hen"], on_message=print)
+
+
+@pytest.mark.parametrize(
+    "words, meant",
+    [
+        (["7:0,2-3", "325:1"], ("7:0,2,3", "325:1")),
+        (["325:1+0.5*7"], ("325:1+0.5*7",)),
+        (["325:7"], Schedule((325,), (("7",),))),
+        (["0:325:1", "48:7"], Schedule((0, 48), (("325:1",), ("7",)))),
+    ],
+)
+def test_a_channel_of_a_layer_named_by_a_number_is_no_keyframe(tmp_path, small_folder, words, meant):
+    folder = shutil.copytree(small_folder, tmp_path / "numbered")
+    for path in folder.glob("*.prototxt"):
+        path.write_text(path.read_text().replace('"mixed"', '"325"').replace('"pool1"', '"7"'))
+    network = load_network(folder, gpu=False, on_message=print)
+    assert resolve_layers(network, parse_lists("--layers", words, "0:a"), on_message=print) == meant
 
 
 def test_a_sum_of_googlenets_layers_finds_its_stand_ins(default_network):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deepdream.errors import ModelError
 from deepdream.options import CUSTOM_LOOP
 from deepdream.schedule import Schedule
-from deepdream.target import Term, parse_target, write_target
+from deepdream.target import Term, parse_target, target_layers, write_target
 
 if TYPE_CHECKING:
     from deepdream.interface import Network
@@ -27,6 +27,9 @@ def resolve_layers(
     says so. Channels become numbers. Raises `UsageError` for what is no target, `ModelError` that offers the nearest
     names for an unknown layer or class.
     """
+    if isinstance(names, Schedule) and _has_layers(network, names.words):
+        # Where numbers are names of layers, 325:7 is a channel, unless there is a layer 7 too.
+        names = names if _has_layers(network, chain.from_iterable(names.values)) else names.words
     if isinstance(names, Schedule):
         lists = (resolve_layers(network, value, on_message=on_message) for value in names.values)
         return Schedule(names.frames, tuple(lists))
@@ -35,6 +38,10 @@ def resolve_layers(
         terms = parse_target(name, network.layers)
         targets.append(write_target(_resolve(network, term, on_message) for term in terms))
     return tuple(targets)
+
+
+def _has_layers(network: "Network", targets: Iterable[str]) -> bool:
+    return all(layer in network.layers for layer in target_layers(targets, network.layers))
 
 
 def _resolve(network: "Network", term: Term, on_message: OnMessage) -> Term:
