@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepdream.api import dream, dream_directory
+    from deepdream.api import dive, dream, dream_directory
     from deepdream.errors import DreamError
     from deepdream.networks import load_network
     from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __version__ = "1.0.0"
 __all__ = [
     "DivideMode", "DivideOptions", "DreamError", "DreamOptions", "FlowMode", "FlowOptions", "RenderOptions",
-    "dream", "dream_directory", "keyframes", "load_network",
+    "dive", "dream", "dream_directory", "keyframes", "load_network",
 ]  # fmt: skip
 
 

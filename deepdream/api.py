@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from deepdream import networks
-from deepdream.files.frames import open_frames
+from deepdream.errors import UsageError
+from deepdream.files.frames import FrameDirectory, open_frames, read_size
 from deepdream.files.masks import find_masks, read_mask
 from deepdream.files.note import dream_note
+from deepdream.files.photo import dive_frames
 from deepdream.geometry import check_panorama, dream_size_of
 from deepdream.interface import Network
-from deepdream.options import NetworkOptions, RenderOptions
+from deepdream.options import NetworkOptions, RenderOptions, RunOptions
 from deepdream.picture.ascent import StepReport
 from deepdream.render.dream_size import shrink
 from deepdream.render.frame import Source, dream_frame
-from deepdream.render.plan import check_reach, open_render, options_at, with_layers
+from deepdream.render.plan import check_reach, check_render, open_render, options_at, with_layers
 from deepdream.render.sequence import FrameReport, dream_frames
 from deepdream.render.targets import objectives_at
 from deepdream.schedule import values_of
@@ -75,11 +77,55 @@ def dream_directory(
     is saved stays.
     """
     frames = open_frames(source, options.image_type, leave_out=filter(None, values_of(options.guide)))
+    return _dream_frames(frames, output, network, options, None, overwrite, settings, on_frame, on_step, on_message)
+
+
+def dive(
+    source: str | Path,
+    output: str | Path,
+    network: Network,
+    frames: int,
+    options: RenderOptions = RenderOptions(),
+    *,
+    overwrite: bool = False,
+    settings: bool = True,
+    on_frame: Callable[[FrameReport], object] = lambda report: None,
+    on_step: Callable[[int, StepReport], object] | None = None,
+    on_message: OnMessage = _log,
+) -> list[Path]:
+    """Dive into the picture ``source``: each of so many ``frames`` is the dream before it, moved and dreamed again.
+
+    ``options.dream`` says how it moves, by ``zoom`` and ``rotate``; there is no flow. All else is as for
+    `dream_directory`.
+    """
+    path, options = Path(source), replace(options, dive=True)
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; a dive goes into a picture")
+    read_size(path)  # raises where it is none
+    RunOptions(frames=frames)  # checks the number
+    dived = dive_frames(path, frames, options.image_type)
+    return _dream_frames(dived, output, network, options, frames, overwrite, settings, on_frame, on_step, on_message)
+
+
+def _dream_frames(
+    frames: FrameDirectory,
+    output: str | Path,
+    network: Network,
+    options: RenderOptions,
+    dived: int | None,
+    overwrite: bool,
+    settings: bool,
+    on_frame: Callable[[FrameReport], object],
+    on_step: Callable[[int, StepReport], object] | None,
+    on_message: OnMessage,
+) -> list[Path]:
+    """Dream frames; ``dived``: how many, of a dive. All else is as for `dream_directory`."""
     layers = networks.resolve_layers(network, options.dream.layers, on_message=on_message)
     engine = NetworkOptions(precision=network.precision)
-    note = dream_note(source, network, engine, options) if settings else None
+    note = dream_note(frames.path, network, engine, options, frames=dived) if settings else None
     masks = check_mask(options.mask, len(frames.paths))
     if masks:
+        check_render(frames, output, network, layers, options)
         options = replace(options, mask=mask_frames(masks, Path(output), overwrite))
     render = open_render(frames, output, network, layers, options, overwrite, note)
     for report in dream_frames(render, network, on_step):

@@ -11,10 +11,13 @@ from helpers import read_dreams
 from PIL import Image
 
 import deepdream
-from deepdream.files.frames import read_frame, read_note
+from deepdream.files.atomic import make_directory
+from deepdream.files.frames import read_frame, read_note, write_frame
 from deepdream.motion.inheritance import zoom_in
+from deepdream.options import VideoOptions
 from deepdream.picture import ascent, objectives
 from deepdream.render.dream_size import lay_on, shrink
+from deepdream.video.create import create
 from deepdream.video.probe import probe
 
 QUICK = "-l mixed -oct 2 -itr 2 -j 4 -gpu 0".split()
@@ -140,11 +143,71 @@ def test_a_dive_has_no_flow(dive):
     assert json.loads(Path("Output/render.json").read_text())["--blendstatic"] == 1
 
 
+def files_in(directory):
+    """Names and contents of all that lies in a directory, but for the lock."""
+    return {path: path.read_bytes() for path in Path(directory).rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
 def test_another_picture_under_the_same_name_is_noticed(dive, tmp_path):
     assert dive("Output").returncode == 0
+    before = files_in("Output")
     Image.fromarray(PIXELS[::-1]).save(tmp_path / "photo.png")
     done = dive("Output")
-    assert done.returncode == 2 and "has changed since it was dreamed" in done.stderr
+    assert done.returncode == 2 and "photo.png has changed since it was dreamed" in done.stderr
+    assert files_in("Output") == before
+    assert dive("Output", "--overwrite").returncode == 0
+    np.testing.assert_array_equal(read_frame("Output/Source/photo.png"), PIXELS[::-1])
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        ("--dreamwidth 61", "wider than the frames, which have 60"),
+        ("-l nope", "no layer nope"),
+        ("-l narrow -oct 4 -octs 2", "cannot take an octave"),
+        ("-p 60 --panorama -z 1 --rotate 0", "twice as wide as high"),
+        ("--guide text", "text is not a picture"),
+    ],
+)
+def test_a_dive_that_is_refused_writes_nothing(dive, more, said, mask):
+    Path("text").write_text("precious")
+    if mask:
+        for number in range(4):
+            write_frame(make_directory("Masks") / f"{number}.png", PIXELS, "png")
+        create("Masks", "masks.mp4", VideoOptions())
+    before = files_in(".")
+    done = dive("Output", *more.split(), *(["--mask", "masks.mp4"] if mask else []))
+    assert done.returncode == 2 and said in done.stderr
+    assert not Path("Output").exists() and files_in(".") == before
+
+
+def test_a_dive_into_another_render_leaves_it_as_it_is(dive):
+    assert dive("Output").returncode == 0
+    shutil.rmtree("Output/Source")
+    before = files_in("Output")
+    done = dive("Output", "--seed", "9")
+    assert done.returncode == 2 and "another render" in done.stderr and files_in("Output") == before
+
+
+def test_python_dives_as_the_command_line(dive, small_network, tmp_path):
+    options = deepdream.RenderOptions(
+        deepdream.DreamOptions(("mixed",), 2, iterations=2, jitter=4, zoom=1.05, rotate=2)
+    )
+    reports = []
+    paths = deepdream.dive("photo.png", "Python", small_network, 4, options, on_frame=reports.append)
+    assert [report.path for report in reports] == paths and [path.parent.name for path in paths] == ["Python"] * 4
+    assert "(0 dreamed now)" in dive("Python").stderr
+    assert dive("Output").returncode == 0
+    np.testing.assert_array_equal(frames_of("Output"), frames_of("Python"))
+    assert "--frames 4" in read_note(paths[0])
+    with pytest.raises(deepdream.DreamError, match="--frames 0"):
+        deepdream.dive("photo.png", "Other", small_network, 0)
+    with pytest.raises(deepdream.DreamError, match="gone.png does not exist"):
+        deepdream.dive("gone.png", "Other", small_network, 2)
+    with pytest.raises(deepdream.DreamError, match="Python is a directory"):
+        deepdream.dive("Python", "Other", small_network, 2)
+    assert not Path("Other").exists()
 
 
 def test_frames_of_a_directory_are_not_counted(run_here, frames, small_folder):

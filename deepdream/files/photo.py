@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from deepdream.errors import UsageError
-from deepdream.files.atomic import make_directory, write_whole
-from deepdream.files.frames import encode_frame, open_picture, to_rgb
+from deepdream.files.atomic import write_whole
+from deepdream.files.frames import FrameDirectory, encode_frame, open_picture, to_rgb
 from deepdream.geometry import at_width
 from deepdream.options import image_type_of
 
@@ -84,11 +84,14 @@ def check_photo(path: Path, source: Path, overwrite: bool) -> None:
         raise UsageError(f"{path} exists; replace it with --overwrite, or choose another name")
 
 
-def write_source(photo: Photo, source: Path, directory: Path) -> Path:
-    """Write the picture into which a dive goes as a frame inside the output; its path."""
-    path = make_directory(directory / SOURCE_DIRECTORY) / f"{source.stem}.png"
-    write_whole(path, encode_frame(photo.srgb, "png"))
-    return path
+def dive_frames(source: Path, count: int, image_type: str | None) -> FrameDirectory:
+    """The frames of a dive into the picture ``source``; ``image_type``: that of its dreams, None for PNG."""
+    return FrameDirectory(source, (source,) * count, image_type or "png")
+
+
+def source_frame(source: Path, directory: Path) -> tuple[Path, bytes]:
+    """The picture into which a dive goes as a frame inside the output: where it belongs, and what it holds."""
+    return directory / SOURCE_DIRECTORY / f"{source.stem}.png", encode_frame(read_photo(source).srgb, "png")
 
 
 def write_photo(path: Path, photo: Photo, note: str | None) -> None:

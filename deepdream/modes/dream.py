@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from deepdream import api
 from deepdream.errors import UsageError
 from deepdream.files.clip import read_clip
-from deepdream.files.frames import PREVIEW_NAME, FrameDirectory, open_frames, read_frame, read_note
+from deepdream.files.frames import PREVIEW_NAME, open_frames, read_frame, read_note
 from deepdream.files.masks import find_masks
 from deepdream.files.note import dream_note
-from deepdream.files.photo import check_photo, read_photo, write_photo, write_source
+from deepdream.files.photo import check_photo, dive_frames, read_photo, write_photo
 from deepdream.files.space import FIRST_FRAMES, frame_bytes, space_warning
 from deepdream.geometry import at_width
 from deepdream.memory import predict as memory
@@ -22,7 +22,7 @@ from deepdream.networks.network import Network
 from deepdream.options import RenderOptions
 from deepdream.picture.ascent import pixel_steps
 from deepdream.render.frame import Source
-from deepdream.render.plan import Render, check_source, open_render, with_layers
+from deepdream.render.plan import Render, check_render, check_source, open_render, with_layers
 from deepdream.render.sequence import dream_frames
 from deepdream.schedule import values_of
 from deepdream.settings import at
@@ -54,7 +54,7 @@ def dream_directory(job: Job, loaded: "Loaded | None" = None, is_dive: bool = Fa
     source, run = job.source, job.arguments.run
     options = job.options(source.parent if is_dive else source, dive=is_dive)
     if is_dive:
-        frames = FrameDirectory(source, (source,) * (run.frames or 1), options.image_type or "png")
+        frames = dive_frames(source, run.frames or 1, options.image_type)
     else:
         frames = open_frames(source, options.image_type, leave_out=filter(None, values_of(options.guide)))
     check_source(frames, job.target)  # before the network loads
@@ -63,10 +63,8 @@ def dream_directory(job: Job, loaded: "Loaded | None" = None, is_dive: bool = Fa
     note = None
     if not run.no_settings:
         note = dream_note(source, network, job.arguments.network, options, frames=run.frames if is_dive else None)
-    if is_dive:
-        photo = write_source(read_photo(source), source, job.target)
-        frames = replace(frames, paths=(photo,) * len(frames.paths))
     if masks:
+        check_render(frames, job.target, network, layers, options)
         with job.screen.counter("extract the masks") as on_progress:
             options = replace(options, mask=mask_frames(masks, job.target, run.overwrite, on_progress))
     render = open_render(frames, job.target, network, layers, options, run.overwrite, note, run.mix_machines)

@@ -10,10 +10,9 @@ import json
 import operator
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +79,15 @@ def read_records(directory: str | Path) -> Records:
     return Records({number: entry for number, entry in entries.items() if number >= 0}, runs, cuts)
 
 
+def file_sum(path: Path | str) -> str | None:
+    """The sha256 of a file; None where there is none that can be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
 class Journal:
     """The journal of a directory of dreams, which is locked for as long as this is open (use it as a context).
 
@@ -116,13 +124,19 @@ class Journal:
         self._lock.release()
 
     def to_do(
-        self, paths: Sequence[Path], sources: Sequence[Path], inherits: bool, cuts: Collection[int] = ()
+        self,
+        paths: Sequence[Path],
+        sources: Sequence[Path],
+        inherits: bool,
+        cuts: Collection[int] = (),
+        sum_of: Callable[[Path], str | None] = file_sum,
     ) -> list[int]:
         """The numbers of the frames that are missing or damaged; frame n is saved at ``paths[n]``.
 
         Where a frame ``inherits`` from the one before it, also of all that come after those, up to the next of the
-        ``cuts``: frames that inherit nothing. Raises `UsageError` where dreams are there and whole, but of sources that
-        have changed or are gone since: they are not overwritten unasked.
+        ``cuts``: frames that inherit nothing. ``sum_of`` gives the sum of a source in place of `file_sum`. Raises
+        `UsageError` where dreams are there and whole, but of sources that have changed or are gone since: they are not
+        overwritten unasked.
         """
         beyond = [number for number in self._entries if number >= len(paths)]
         if beyond:
@@ -131,7 +145,6 @@ class Journal:
                 "choose another output, or --overwrite it"
             )
         whole = [number for number, entry in self._entries.items() if entry.frame_sum == file_sum(paths[number])]
-        sum_of = cache(file_sum)  # the frames of a dive have one source
         changed = [number for number in whole if self._entries[number].source_sum != sum_of(sources[number])]
         if changed:
             raise UsageError(
@@ -258,12 +271,3 @@ def _frame_line(number: int, entry: Entry) -> str:
 def sum_of_all(sums: Iterable[str | None]) -> str:
     """One sum of the `file_sum` of many files, in order."""
     return hashlib.sha256("\n".join(map(str, sums)).encode()).hexdigest()
-
-
-def file_sum(path: Path | str) -> str | None:
-    """The sha256 of a file; None where there is none that can be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from deepdream.errors import UsageError
+from deepdream.files.atomic import make_directory, write_whole
 from deepdream.files.clip import copy_clip
 from deepdream.files.frames import MAX_FRAME_PIXELS, FrameDirectory, read_frame
 from deepdream.files.masks import find_masks
+from deepdream.files.photo import source_frame
 from deepdream.geometry import at_width, check_panorama, dream_size_of, seen_sizes
 from deepdream.interface import Network
 from deepdream.machine import describe
@@ -102,12 +104,51 @@ def open_render(
 ) -> Render:
     """Check all that can be checked before the first step, and find what is still to do.
 
-    ``layers``: the network's, or targets (see `deepdream.target`), one a frame, in turn. Frames that the same command
-    has made before count as done. ``note``: text that the frames carry; it makes no other render. Raises `UsageError`
-    where ``output`` holds another render and ``overwrite`` is not set, where it was begun on a machine that rounds
-    otherwise and ``mix_machines`` is not set, and where the frames, the guide or the masks cannot be used.
+    ``layers``: the network's, or targets (see `deepdream.target`), one a frame, in turn. A dive's ``frames`` are those
+    of `dive_frames`; the picture becomes a frame inside the output. Frames that the same command has made before count
+    as done. ``note``: text that the frames carry; it makes no other render. Raises `UsageError` where ``output`` holds
+    another render and ``overwrite`` is not set, where it was begun on a machine that rounds otherwise and
+    ``mix_machines`` is not set, and where the frames, the guide or the masks cannot be used.
     """
-    output, dream = Path(output), options.dream
+    output = Path(output)
+    check_render(frames, output, network, layers, options)
+    size = at_width(frames.size, options.dream.preview)
+    dream_size = at_width(size, options.dream.dream_width)
+    masks = find_masks(options.mask, len(frames.paths)) if options.mask else ()
+    options = with_layers(options, layers)
+    sum_of, photo = file_sum, None
+    if options.dive:
+        photo, content = source_frame(frames.path, output)
+        digest = sha256(content).hexdigest()
+        frames, sum_of = replace(frames, paths=(photo,) * len(frames.paths)), lambda path: digest
+    journal = Journal(output, _settings(frames, masks, network, options), overwrite)
+    try:
+        render = Render(frames, output, options, size, dream_size, journal, masks, note=note)
+        paths = [render.path(number) for number in range(len(frames.paths))]
+        is_chain = any(inherits(variant.flow) for variant in render.variants)
+        cuts = journal.cuts(frames.paths)
+        todo = journal.to_do(paths, frames.paths, is_chain, cuts or (), sum_of)
+        if todo and not mix_machines:
+            journal.check_machine(describe(network.device))
+        copy_clip(frames.path, output)
+        if photo:
+            make_directory(photo.parent)
+            write_whole(photo, content)
+        return replace(render, todo=tuple(todo), cuts=None if cuts is None else frozenset(cuts))
+    except BaseException:
+        journal.close()
+        raise
+
+
+def check_render(
+    frames: FrameDirectory,
+    output: Path | str,
+    network: Network,
+    layers: tuple[str, ...] | Schedule,
+    options: RenderOptions,
+) -> None:
+    """Check all that `open_render` checks before it looks into the output. Masks are left out."""
+    dream = options.dream
     full_size = check_source(frames, output)
     if dream.panorama:
         check_panorama(full_size, frames.path)
@@ -117,24 +158,9 @@ def open_render(
     dream_size = dream_size_of(size, dream, "frames, which have")
     for guide in filter(None, values_of(options.guide)):
         read_frame(guide)
-    masks = find_masks(options.mask, len(frames.paths)) if options.mask else ()
     options = with_layers(options, layers)
     for variant in variants(options, len(frames.paths)):
         check_reach(variant.dream, variant.dream.layers, dream_size, network)
-    journal = Journal(output, _settings(frames, masks, network, options), overwrite)
-    render = Render(frames, output, options, size, dream_size, journal, masks, note=note)
-    try:
-        copy_clip(frames.path, output)
-        paths = [render.path(number) for number in range(len(frames.paths))]
-        is_chain = any(inherits(variant.flow) for variant in render.variants)
-        cuts = journal.cuts(frames.paths)
-        todo = journal.to_do(paths, frames.paths, is_chain, cuts or ())
-        if todo and not mix_machines:
-            journal.check_machine(describe(network.device))
-        return replace(render, todo=tuple(todo), cuts=None if cuts is None else frozenset(cuts))
-    except BaseException:
-        journal.close()
-        raise
 
 
 def check_source(frames: FrameDirectory, output: Path | str) -> tuple[int, int]:
