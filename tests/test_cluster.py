@@ -11,6 +11,7 @@ from itertools import pairwise
 from threading import Timer
 
 import faulty
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -93,6 +94,7 @@ MODES = {
     "guided": dict(flow=STABLE, dream_width=40, guide=True),
     "tiles": dict(flow=STABLE, divide=DivideOptions(DivideMode.TILES, 30, 30)),
     "masked": dict(flow=STABLE, mask=True),
+    "opening": dict(flow=STABLE, iterations=8),
     "panorama": dict(flow=STABLE, panorama=True, preview=36),
     "seamless": dict(flow=FlowOptions(), divide=DivideOptions(DivideMode.SEAMLESS, 30, 30)),
 }
@@ -106,6 +108,10 @@ def test_workers_give_the_bytes_of_one_process(client, source, small_network, sm
     options |= {name: str(source / "6.png") for name in ("guide", "mask") if name in options}
     if mode == "panorama":
         source = save_frames(pictures(), tmp_path / "wide", (80, 40))
+    if mode == "opening":
+        halves = np.repeat([[255] * 24 + [0] * 24], 40, 0)
+        masks = [halves if number % 3 else halves | 255 for number in range(len(pictures()))]
+        options["mask"] = str(save_frames(masks, tmp_path / "masks"))
     reports = dream(client, open_small_render(source, tmp_path / "many", small_network, **options), small)
     alone = render(source, tmp_path / "one", small_network, **options)
     assert read_dreams(tmp_path / "many") == read_dreams(tmp_path / "one")

@@ -28,6 +28,8 @@ MODES = {
     "static": "-bs 0.6", "flow": "-flow 1", "stable": "-flow 2", "tiles": "-flow 2 -d 1 -mw 32 -mh 32",
     "seamless": "-d 3 -mw 32 -mh 32", "own width": "-flow 2 --dreamwidth 45", "zoom": "-bs 0.9 -z 1.1",
     "source's colours": "-bs 0.5 --colors source --smooth 1", "preview": "-flow 2 -p 48",
+    "seamless, own width": "-flow 1 -d 3 -mw 32 -mh 32 --dreamwidth 45",
+    "sharpened": "-flow 2 --dreamwidth 24 --smooth 0 -oct 3",
 }  # fmt: skip
 
 
@@ -199,25 +201,63 @@ def test_all_in_one_takes_a_mask(dream, run_here, frames, moving_masks, small_fo
     assert not Path("Other.frames").exists()
 
 
-def test_where_a_scene_begins_in_the_dark_it_dreams_later(dream, moving_masks, tmp_path):
-    """The strength to which a shot is held is that of the first frame that dreams at all."""
-    save_mask(moving_masks / "0.png", np.zeros((40, 60)))
-    for number in (1, 2, 3):
-        save_mask(moving_masks / f"{number}.png", np.full((40, 60), 255))
+@pytest.fixture
+def opening_masks(frames, moving_masks, tmp_path):
+    """Masks of a still picture, the right half of which is white from frame 1 on."""
+    for number in range(4):
+        mask = np.full(SIZE[::-1], 255 if number else 0)
+        mask[:, :30] = 255
+        save_mask(moving_masks / f"{number}.png", mask)
     shutil.rmtree("Input")
     save_frames([moving_ramps(1, (40, 60))[0]] * 4, tmp_path / "Input", pattern="image-{:06d}.png", first=1)
+    return moving_masks
+
+
+def test_what_newly_opens_dreams_at_once_and_the_rest_as_ever(dream, opening_masks):
+    many = ["-flow", "2", "-itr", "12"]
+    change = changed_quarters(dream("Output", *many, "--mask", "Masks"))
+    without = changed_quarters(dream("Whole", *many))
+    assert (change[0, 2:] == 0).all()
+    assert change[1, 2:].mean() > 0.7 * without[0, 2:].mean()
+    np.testing.assert_allclose(change[1, :2].mean(), without[1, :2].mean(), rtol=0.2)
+
+
+def test_a_frame_whose_mask_opens_takes_the_steps_of_a_first_one_and_says_so(run_here, opening_masks, small_folder):
+    command = ["-i", "Input", "-o", "Output", "-t", small_folder, *QUICK, "-oct", "1", "-itr", "8", "-flow", "2"]
+    lines = run_here(*command, "-v", "2", "--mask", "Masks").stderr.splitlines()
+    assert [line for line in lines if "opens" in line] == ["frame 2/4: the mask opens"]
+    steps = [sum(line.startswith(f"frame {number} octave") for line in lines) for number in (1, 2, 3, 4)]
+    assert steps == [8, 8, 3, 3]
+
+
+@pytest.mark.parametrize("opened, said", [(3, False), (4, True)])
+def test_a_rim_that_opens_costs_nothing(run_here, opening_masks, small_folder, opened, said):
+    """Up to a twentieth of the frame: three of its sixty columns."""
+    for number in range(4):
+        mask = np.zeros(SIZE[::-1])
+        mask[:, : 20 + (opened if number else 0)] = 255
+        save_mask(opening_masks / f"{number}.png", mask)
+    command = ["-i", "Input", "-o", "Output", "-t", small_folder, *QUICK, "-flow", "2", "-v", "2", "--mask", "Masks"]
+    assert ("the mask opens" in run_here(*command).stderr) == said
+
+
+def test_where_a_scene_begins_in_the_dark_it_dreams_later(dream, opening_masks):
+    """The strength to which a shot is held is that of the first frame that dreams at all."""
+    for number in range(4):
+        save_mask(opening_masks / f"{number}.png", np.full((40, 60), 255 if number else 0))
     change = changed_quarters(dream("Output", "-flow", "2", "--mask", "Masks")).mean(1)
     assert change[0] == 0 and change[3] > change[2] > change[1] > 1
     strengths = [entry.shot_strength for entry in read_records("Output").entries.values()]
     assert strengths[0] == 0 and strengths[1] == strengths[2] == strengths[3] > 1
 
 
-def test_a_render_goes_on_with_its_mask_alone(dream, run_here, small_folder, tmp_path, moving_masks):
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_render_goes_on_with_its_mask_alone(dream, run_here, small_folder, tmp_path, moving_masks, lost):
     command = ["-flow", "2", "--mask", "Masks"]
     dream("Whole", *command)
     whole = read_dreams("Whole")
     shutil.copytree("Whole", "Output")
-    Path("Output/frame_000002.png").unlink()
+    Path(f"Output/frame_00000{lost}.png").unlink()
     dream("Output", *command)
     assert read_dreams("Output") == whole
     assert str(tmp_path / "Masks") in json.loads(Path("Output/render.json").read_text())["--mask"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deepdream.files.masks import weights
 from deepdream.motion.cuts import is_cut, thumbnail
 from deepdream.motion.flow import (
     agreement,
@@ -53,7 +54,8 @@ class Inheritance:
 
     Under STABLE also ``source``, the frame itself, ``warped``, the previous dream as it would look in this frame, and
     ``weight`` (h, w, 1) in 0..1, how much of that is taken over. ``share`` of the frame dreams, the rest is masked.
-    ``ease``: how far the finished frame is drawn to the warped dream, as a share of the weight.
+    ``ease``: how far the finished frame is drawn to the warped dream, as a share of the weight. ``mask`` (h, w) in
+    0..1: how far what is taken over had been let dream, where there are masks.
     """
 
     start: np.ndarray
@@ -62,11 +64,17 @@ class Inheritance:
     weight: np.ndarray | None = None
     share: float = 1.0
     ease: float = EASE
+    mask: np.ndarray | None = None
 
-    def within(self, mask: np.ndarray, frame: np.ndarray) -> "Inheritance":
-        """The same where ``mask`` (h, w, 1) is 1, and nothing, but the ``frame`` itself, where it is 0."""
+    def within(self, mask: np.ndarray, frame: np.ndarray, opened: np.ndarray | None = None) -> "Inheritance":
+        """The same where ``mask`` (h, w, 1) is 1, and nothing, but the ``frame`` itself, where it is 0.
+
+        Where it has ``opened``, (h, w), there is no dream to ease to.
+        """
         start = self.start * mask + frame * (1 - mask)  # exact at both ends
         weight = None if self.weight is None else self.weight * mask
+        if weight is not None and opened is not None:
+            weight *= 1 - opened[..., None]
         return replace(self, start=start, weight=weight, share=float(mask.mean(dtype=np.float64)))
 
     def stabilise(self, dreamed: np.ndarray, shot_strength: float) -> np.ndarray:
@@ -141,13 +149,17 @@ def inherit(
     options: FlowOptions,
     zoom: float,
     rotate: float = 0.0,
+    mask: np.ndarray | None = None,
 ) -> Inheritance:
-    """What the ``current`` source frame takes over from ``dream``, that of the ``previous`` source frame."""
+    """What the ``current`` source frame takes over from ``dream``, that of the ``previous`` source frame.
+
+    ``mask``: uint8 (h, w), that of the previous frame.
+    """
     nothing = options.mode == FlowMode.STABLE and not (options.blend_flow or options.blend_static)
     if motion.is_cut or nothing:
         return Inheritance(current.astype(np.float32))
     if options.mode == FlowMode.STABLE:
-        return _inherit_stable(previous, current, dream, motion, options, zoom, rotate)
+        return _inherit_stable(previous, current, dream, motion, options, zoom, rotate, mask)
     return Inheritance(_blend(previous, current, dream, motion, options, zoom, rotate))
 
 
@@ -188,6 +200,7 @@ def _inherit_stable(
     options: FlowOptions,
     zoom: float,
     rotate: float,
+    mask: np.ndarray | None,
 ) -> Inheritance:
     assert motion.flow is not None and motion.trust is not None
     offsets = _zoom_offsets(motion.flow, zoom, rotate)
@@ -202,7 +215,8 @@ def _inherit_stable(
     start = warped - current
     start *= weight
     start += current
-    return Inheritance(start, current, warped, weight, ease=ease)
+    known = None if mask is None else sample(weights(mask)[..., None], offsets, panorama=options.panorama)[..., 0]
+    return Inheritance(start, current, warped, weight, ease=ease, mask=known)
 
 
 def motion_mask(flow: np.ndarray, threshold: float, panorama: bool = False) -> np.ndarray:

@@ -118,11 +118,12 @@ class File:
 
 @dataclass(frozen=True)
 class Inherited:
-    """What a frame inherits from: the source and the dream before it, as files."""
+    """What a frame inherits from: the source, the dream and the mask before it, as files."""
 
     source: File
     dream: File
     shot_strength: float | None
+    mask: File | None
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def dream_file(job: Job, task: FrameTask) -> Dreamed:
     if task.inherited:
         inherited = task.inherited
         dream = Dream(read_frame(inherited.dream.name, inherited.dream.content), inherited.shot_strength)
-        previous = Previous(_read(job, inherited.source), dream)
+        previous = Previous(_read(job, inherited.source, inherited.mask), dream)
     objective: Objective | WeightedSum
     stop, objective, tiles = _StopWhenCancelled(worker), l2, None
     if task.tiles_on:
@@ -522,7 +523,7 @@ class Team:
                 chain.inherited = self._saved(number - 1)
             options = render.options_at(number)
             guide = _read_file(Path(options.guide)) if options.guide else None
-            mask = _read_file(render.masks[number]) if render.masks else None
+            mask = self._mask(number)
             in_tiles = has_tiles and len(chains) + len(in_hand) < len(self._admitted)
             task = FrameTask(options, source, chain.inherited, guide, mask, self._resource if in_tiles else None)
             return self._submit(number, left, dream_file, task, resource=CONDUCT if in_tiles else "")
@@ -531,7 +532,9 @@ class Team:
             chain, source = in_hand.pop(number)
             path, failure = render.path(number), None
             if chain.numbers:
-                chain.inherited = Inherited(source, File(str(path), dreamed.content), dreamed.shot_strength)
+                chain.inherited = Inherited(
+                    source, File(str(path), dreamed.content), dreamed.shot_strength, self._mask(number)
+                )
                 heapq.heappush(chains, chain)
                 try:
                     start()  # before the disk is waited for
@@ -554,7 +557,11 @@ class Team:
         """What the frame after a finished one inherits."""
         render = self.render
         source, dream = (_read_file(path) for path in (render.frames.paths[number], render.path(number)))
-        return Inherited(source, dream, render.journal.shot_strength(number))
+        return Inherited(source, dream, render.journal.shot_strength(number), self._mask(number))
+
+    def _mask(self, number: int) -> File | None:
+        """The mask of a frame."""
+        return _read_file(self.render.masks[number]) if self.render.masks else None
 
     def _submit(
         self, number: int, priority: int, function: Callable[..., object], *data: object, resource: str = ""

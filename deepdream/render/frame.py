@@ -19,6 +19,9 @@ from deepdream.picture import ascent
 from deepdream.picture.objectives import WeightedSum
 from deepdream.render.dream_size import lay_on, shrink, take_off
 
+# Of a frame: where more of its mask is new than this, it takes the steps of a shot's first frame there.
+MIN_OPENED = 0.05
+
 
 @dataclass(frozen=True)
 class FrameOptions:
@@ -103,29 +106,32 @@ def dream_frame(
     source: Source,
     previous: Previous | None = None,
     on_step: Callable[[ascent.StepReport], Any] | None = None,
-    on_cut: Callable[[], Any] | None = None,
+    on_cut: Callable[..., Any] | None = None,
     ascend_tiles: ascent.AscendTiles | None = None,
 ) -> Dream:
     """Dream a frame. ``objective``: that at the layer of ``options``, or a sum that names its own layers.
 
     ``previous``: None for a frame that inherits nothing. ``on_step`` is called with each step's report, ``on_cut``
-    before the dream of a frame at which a new scene starts. ``ascend_tiles``: see `ascent.dream`, which says too what
-    is raised.
+    before the dream of a frame at which a new scene starts, or, with a word of why, of another that takes as many steps
+    as a shot's first. ``ascend_tiles``: see `ascent.dream`, which says too what is raised.
     """
     undreamed = source.full
     if options.dive and previous is not None:
         source, previous = _move(options, source, previous.dream), None
     inherited, is_cut = _inherit(options, source, previous)
-    mask = None if source.mask is None else resize_mask(source.mask, source.small.shape[1::-1])
+    mask, opened = _mask_of(source), None
     if mask is not None:
-        inherited = inherited.within(weights(mask)[..., None], source.small)
-    if is_cut and on_cut:
-        on_cut()
+        opened = _opened(weights(mask), inherited)
+        inherited = inherited.within(weights(mask)[..., None], source.small, opened)
+        if opened is not None:
+            mask = _share_steps(options, mask, opened)
+    if on_cut and (is_cut or opened is not None):
+        on_cut(*([] if is_cut else ["the mask opens"]))
     dreamed = ascent.dream(
         inherited.start,
         network,
         options.layer,
-        options.dream_options(starts_shot=inherited.warped is None),
+        options.dream_options(starts_shot=inherited.warped is None or opened is not None),
         options.divide,
         objective,
         _jitter(options),
@@ -141,6 +147,27 @@ def dream_frame(
     if source.mask is not None:  # octaves and the dream's own size are coarser than the mask
         picture = np.where(source.mask[..., None] > 0, picture, undreamed)
     return Dream(picture, strength, is_cut)
+
+
+def _mask_of(source: Source) -> np.ndarray | None:
+    """The mask at the size of the dream."""
+    return None if source.mask is None else resize_mask(source.mask, source.small.shape[1::-1])
+
+
+def _opened(mask: np.ndarray, inherited: Inheritance) -> np.ndarray | None:
+    """How much of a frame's ``mask`` (h, w) in 0..1 is new, where much is: what it takes over was not dreamed there."""
+    if inherited.mask is None:
+        return None
+    opened = np.clip(mask - inherited.mask, 0, 1)
+    return opened if opened.mean(dtype=np.float64) > MIN_OPENED else None
+
+
+def _share_steps(options: FrameOptions, mask: np.ndarray, opened: np.ndarray) -> np.ndarray:
+    """The mask under which the steps of a shot's first frame do no more than the few of one that inherits, but where
+    the mask ``opened``."""
+    few, full = (sum(ascent.octave_iterations(options.dream_options(first))) for first in (False, True))
+    share = min(few / max(full, 1), 1)
+    return np.rint(mask * (share + (1 - share) * opened)).astype(np.uint8)
 
 
 def _shot_strength(options: FrameOptions, previous: Previous | None, inherited: Inheritance) -> float:
@@ -173,7 +200,7 @@ def _inherit(options: FrameOptions, source: Source, previous: Previous | None) -
     motion = previous.motion or estimate_motion(before, source.small, options.flow)
     dream = take_off(previous.dream.picture, previous.source.full, before, options.dream.panorama)
     moved = options.dream.zoom, options.dream.rotate
-    return inherit(before, source.small, dream, motion, options.flow, *moved), motion.is_cut
+    return inherit(before, source.small, dream, motion, options.flow, *moved, _mask_of(previous.source)), motion.is_cut
 
 
 def _jitter(options: FrameOptions) -> np.random.Generator:

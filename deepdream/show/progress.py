@@ -180,10 +180,10 @@ class DreamProgress:
         if self._live:
             self._live.show(number, report)
 
-    def on_cut(self, number: int) -> None:
-        """A scene starts at frame ``number`` (from 0), which takes more steps than was counted."""
+    def on_cut(self, number: int, why: str = "scene cut, nothing inherited") -> None:
+        """Frame ``number`` (from 0) takes the steps of a shot's first frame, which were not counted."""
         self._progress.total = (self._progress.total or 0) + self._cut_work(number)
-        self._screen.detail(f"frame {number + 1}/{self._count}: scene cut, nothing inherited")
+        self._screen.detail(f"frame {number + 1}/{self._count}: {why}")
 
     def on_frame(self, report: "FrameReport") -> None:
         """A frame is saved."""
