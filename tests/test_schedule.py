@@ -129,6 +129,17 @@ def test_from_python_too_some_options_stay_the_same():
         DreamOptions(seed=keyframes({0: 1, 5: 2}))
 
 
+@pytest.mark.parametrize("name", ["threshold", "blend_flow", "blend_static", "iterations", "zoom", "rotate"])
+def test_what_a_frame_inherits_follows_the_values_of_its_own(name):
+    few, many = (1, 5) if name in ("threshold", "iterations", "zoom", "rotate") else (0.2, 0.6)
+    changing = {name: keyframes({2: few, 4: many})}
+    moves = name in ("zoom", "rotate")
+    options = RenderOptions(DreamOptions(**changing if moves else {}), FlowOptions(2, **{} if moves else changing))
+    parts = [options_at(options, number) for number in range(6)]
+    values = [getattr(part.dream if moves else part.flow, name) for part in parts]
+    assert values == pytest.approx([few, few, few, (few + many) / 2, many, many])
+
+
 # --- Renders ----------------------------------------------------------------------------------------
 
 CHANGES = {
@@ -159,7 +170,8 @@ def test_each_frame_has_the_weights_of_its_own(frames, tmp_path, small_network):
 
 
 EVERYTHING = ("-oct 0:1, 3:2 -itr 0:2, 3:4 -s 0:1, 3:4 -j 0:2, 3:9 -z 0:1, 3:1.2 -bs 0:0.9, 3:0.4 -bm 0:0.2, 9:1 "
-              "-flowthresh 0:2, 3:9 -l 0:mixed, 2:conv1*(0:0, 9:1)+mixed -gpu 0")  # fmt: skip
+              "-flowthresh 0:2, 3:9 --rotate 0:0, 3:9 --smooth 0:0, 3:1 -octs 0:1.3, 3:1.9 -fitr 0:1, 3:3 "
+              "-l 0:mixed, 2:conv1*(0:0, 9:1)+mixed -gpu 0")  # fmt: skip
 
 
 @pytest.mark.parametrize("flow", [0, 1, 2])
