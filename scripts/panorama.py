@@ -36,8 +36,8 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def make(width, directory, count):
-    """Write ``count`` frames of the turning cube, ``width`` pixels wide."""
+def make(width, directory, count, photographs=PHOTOGRAPHS):
+    """Write ``count`` frames of the turning cube, ``width`` pixels wide; ``photographs``: of its faces."""
     import skimage
     import torch
     from PIL import Image
@@ -45,7 +45,7 @@ def make(width, directory, count):
     from deepdream.picture.sphere import Sphere
 
     side, folder, views = view_side(width), Path(skimage.__file__).parent / "data", []
-    for name in PHOTOGRAPHS:
+    for name in photographs:
         with Image.open(folder / name) as opened:
             picture, least = opened.convert("RGB"), min(opened.size)
         left, top = (picture.width - least) // 2, (picture.height - least) // 2
@@ -150,6 +150,10 @@ def parse(arguments):
     making.add_argument("width", type=int)
     making.add_argument("directory")
     making.add_argument("--frames", type=int, default=1)
+    making.add_argument(
+        "--photographs", nargs=6, default=PHOTOGRAPHS, metavar="FILE",
+        help="of scikit-image, ahead, to the right, behind, to the left, underfoot and overhead",
+    )  # fmt: skip
     measuring = modes.add_parser("measure")
     measuring.add_argument("source")
     measuring.add_argument("dreams", nargs="+")
@@ -161,7 +165,7 @@ def parse(arguments):
 def run(options):
     """Make or measure what the command line names."""
     if options.mode == "make":
-        make(options.width, options.directory, options.frames)
+        make(options.width, options.directory, options.frames, options.photographs)
         return
     from deepdream.networks import load_network
 

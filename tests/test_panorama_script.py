@@ -29,6 +29,14 @@ def test_it_makes_a_cube_that_turns(source):
     assert 0 == apart[0] < apart[1] < apart[2] < 30
 
 
+def test_other_photographs_are_put_where_they_are_named(source, tmp_path):
+    others = ["hubble_deep_field.jpg", *panorama.PHOTOGRAPHS[1:5], "chelsea.png"]
+    assert panorama.main(["make", "256", str(tmp_path / "o"), "--photographs", *others]) == 0
+    ours, other = (panorama.see(read_frame(folder / "frame_000000.png")) for folder in (source, tmp_path / "o"))
+    np.testing.assert_allclose(ours[1:5, 5:-5, 5:-5], other[1:5, 5:-5, 5:-5])
+    assert other[0].mean() < 50 < other[5].mean()
+
+
 def test_spokes_and_rings_are_told_apart():
     rows, columns = np.indices((64, 64)) - 31.5
     star, rings = np.cos(12 * np.arctan2(rows, columns)), np.cos(np.hypot(rows, columns))

@@ -21,7 +21,7 @@ from deepdream.motion import flow, inheritance
 from deepdream.motion.inheritance import estimate_motion, motion_mask, parallels
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
 from deepdream.picture import ascent, objectives
-from deepdream.picture.sphere import MAX_PITCH, MAX_ROLL, VIEWS, Sphere, area_weights, random_turn
+from deepdream.picture.sphere import MAX_PITCH, MAX_ROLL, MAX_YAW, VIEWS, Sphere, area_weights, random_turn
 from deepdream.render.dream_size import lay_on, take_off
 from deepdream.video.ffmpeg import ffmpeg_binary
 from tests.nets import picture as random_picture
@@ -61,14 +61,16 @@ def test_a_turn_is_a_rotation_that_keeps_up_upwards(seed):
     assert np.degrees(np.arccos(turn[1, 1])) <= np.hypot(MAX_PITCH, MAX_ROLL)
 
 
-def test_turns_go_all_the_way_round_and_to_both_sides():
+def test_each_longitude_is_a_views_border_as_often_and_up_is_not_sideways():
     rng = np.random.default_rng(0)
-    turns = np.stack([random_turn(rng) for _ in range(200)])
+    turns = np.stack([random_turn(rng) for _ in range(400)])
     ahead, up = turns[:, 2], turns[:, :, 1]
-    assert {(x > 0, z > 0) for x, _, z in ahead} == {(a, b) for a in (True, False) for b in (True, False)}
+    yaw = np.degrees(np.arctan2(ahead[:, 0], ahead[:, 2]))
+    assert abs(yaw).max() < MAX_YAW + 0.1
+    assert (np.histogram(yaw, 5, (-MAX_YAW, MAX_YAW))[0] > 50).all()
     pitch, roll = np.degrees(np.arcsin(up[:, 2])), np.degrees(np.arcsin(up[:, 0]))
-    assert 12 < abs(pitch).max() <= MAX_PITCH + 3 and pitch.min() < -5 < 5 < pitch.max()
-    assert 8 < abs(roll).max() <= MAX_ROLL + 0.01 and roll.min() < -5 < 5 < roll.max()
+    assert 0.9 * MAX_PITCH < abs(pitch).max() <= MAX_PITCH and pitch.min() < -2 < 2 < pitch.max()
+    assert 0.9 * MAX_ROLL < abs(roll).max() <= MAX_ROLL and roll.min() < -2 < 2 < roll.max()
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2])
@@ -305,6 +307,36 @@ def test_a_resumed_run_ends_with_the_same_bytes(source, tmp_path, small_network,
     (out / "frame_000001.png").unlink()
     render(source, out, small_network, **options)
     assert read_dreams(out) == read_dreams(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("mode", FlowMode)
+@pytest.mark.parametrize("width", [0, 96])
+def test_black_gives_back_the_source_and_white_the_dream_without_a_mask(source, tmp_path, small_network, mode, width):
+    options = {"flow": FlowOptions(mode), "panorama": True, "dream_width": width}
+    render(source, tmp_path / "none", small_network, **options)
+    for name, value in (("black", 0), ("white", 255)):
+        Image.new("L", (50, 40), value).save(tmp_path / f"{name}.png")
+        render(source, tmp_path / name, small_network, mask=str(tmp_path / f"{name}.png"), **options)
+    assert read_dreams(tmp_path / "white") == read_dreams(tmp_path / "none")
+    for number in range(3):
+        kept, dreamt = (read_frame(tmp_path / name / f"frame_{number:06d}.png") for name in ("black", "white"))
+        np.testing.assert_array_equal(kept, read_frame(source / f"{number}.png"))
+        assert (kept != dreamt).mean() > 0.5
+
+
+def test_a_mask_that_opens_across_the_border(source, tmp_path, small_network):
+    """What newly opens, at both borders of the frame, dreams at once; what was open goes on as it was."""
+    masks = [np.full((64, 128), 255, np.uint8) for _ in range(3)]
+    masks[0][:, :16] = masks[0][:, -16:] = 0
+    save_frames(masks, tmp_path / "masks")
+    options = {"flow": FlowOptions(FlowMode.STABLE), "panorama": True, "iterations": 10}
+    render(source, tmp_path / "out", small_network, mask=str(tmp_path / "masks"), **options)
+    dreams, frames = (
+        np.float32([read_frame(path) for path in sorted(folder.glob("*.png"))]) for folder in (tmp_path / "out", source)
+    )
+    added = np.abs(dreams - frames)
+    opened = np.concatenate([added[1][:, :16], added[1][:, -12:]], 1).mean()  # it turned by four columns
+    assert added[0][:, :16].max() == 0 and opened > 0.7 * added[0][:, 16:-16].mean()
 
 
 def test_it_is_part_of_the_settings_and_is_not_divided(source, tmp_path, small_folder, capsys):

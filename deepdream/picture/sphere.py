@@ -15,15 +15,19 @@ from deepdream.geometry import VIEW_REACH, view_side
 VIEWS = 6
 # The axes to the right, down and ahead of each view, as numbers of +x, +y, +z, -x, -y, -z: the four around, down, up.
 _AXES = ((0, 1, 2), (5, 1, 0), (3, 1, 5), (2, 1, 3), (0, 5, 1), (0, 2, 4))
-# How far the views are tilted at random, in degrees up or down and sideways: little, so that up stays up.
-MAX_PITCH, MAX_ROLL = 15, 10
+# How far the views are turned at random, in degrees round the vertical, up or down, and sideways. Beyond 45 degrees
+# round, the cube is the same one again, but that the views of the poles are upside down or lie on their sides: nothing
+# grows where up is another way at each step. So the tilt is little too.
+MAX_YAW, MAX_PITCH, MAX_ROLL = 45, 5, 3
 _MARGIN = 1  # columns from beyond each border that sampling between two columns needs
 _BAND = 1 << 16  # pixels that are worked on at a time, so that what is in between stays small
 
 
 def random_turn(rng: np.random.Generator) -> np.ndarray:
-    """A rotation (3, 3) from the world's axes (right, down, ahead) to a cube's: any way round, a little tilted."""
-    yaw, pitch, roll = np.radians(rng.uniform((0, -MAX_PITCH, -MAX_ROLL), (360, MAX_PITCH, MAX_ROLL)))
+    """A rotation (3, 3) from the world's axes (right, down, ahead) to a cube's: any one about the vertical, a little
+    tilted."""
+    most = np.array([MAX_YAW, MAX_PITCH, MAX_ROLL])
+    yaw, pitch, roll = np.radians(rng.uniform(-most, most))
     around = _rotation(yaw, 2, 0)
     return _rotation(roll, 0, 1) @ _rotation(pitch, 1, 2) @ around
 
