@@ -233,3 +233,12 @@ def test_an_opencv_that_does_not_load_is_told_in_one_line(monkeypatch):
     with pytest.raises(DreamError, match="libgl1") as raised:
         flow.estimate_flow(np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("cubic, panorama", [(False, False), (True, False), (True, True)])
+def test_what_is_sampled_does_not_depend_on_the_strips(cubic, panorama, monkeypatch):
+    rng = np.random.default_rng(0)
+    picture, offsets = rng.uniform(0, 255, (40, 50, 3)), np.float32(rng.normal(0, 9, (40, 50, 2)))
+    whole = flow.sample(picture, offsets, cubic, panorama)
+    monkeypatch.setattr(flow, "STRIP", 7)
+    assert np.array_equal(flow.sample(picture, offsets, cubic, panorama), whole) and whole.std() > 10
