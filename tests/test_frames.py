@@ -148,6 +148,12 @@ def test_a_png_of_a_grainy_picture_is_smaller_than_pillows(tmp_path):
     assert (tmp_path / "ours.png").stat().st_size < 0.95 * (tmp_path / "pillows.png").stat().st_size
 
 
+def test_the_chunks_of_a_png_stand_where_the_format_wants_them(picture):
+    content = frames.encode_frame(picture, "png", "a note", picture[..., 0], b"a profile")
+    places = [content.index(kind) for kind in (b"IHDR", b"iCCP", b"tEXt", b"IDAT", b"IEND")]
+    assert places == sorted(places) and content[12:16] == b"IHDR"
+
+
 def test_every_kind_of_picture_becomes_rgb(tmp_path, picture):
     grey = picture[..., 0]
     alpha = np.dstack([picture, grey])

@@ -233,11 +233,11 @@ def test_freed_memory_is_kept_from_step_to_step():
 @pytest.mark.parametrize("given, found", [({}, heap.TUNABLES), ({"GLIBC_TUNABLES": "mine"}, "mine")])
 def test_a_program_is_started_again_with_the_tunables_unless_some_are_set(given, found):
     code = "import os, sys; print(os.getpid()); from deepdream.memory.malloc import tune; tune(); "
-    code += "print(sys.argv[1:], os.environ['GLIBC_TUNABLES'])"
+    code += "print(sys.argv[1:], os.environ['GLIBC_TUNABLES'], os.environ['OTHER'])"
     inherited = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    done = run_python("-u", "-c", code, "a b", cwd=ROOT, env=inherited | given, check=True)
+    done = run_python("-u", "-c", code, "a b", cwd=ROOT, env=inherited | given | {"OTHER": "kept"}, check=True)
     *numbers, last = done.stdout.splitlines()
-    assert last == f"['a b'] {found}"
+    assert last == f"['a b'] {found} kept"
     assert len(numbers) == (1 if given else 2) and len(set(numbers)) == 1
 
 

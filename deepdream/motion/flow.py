@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
 from deepdream.opencv import opencv
 
 FINE_FLOW_SIDE = 480  # pixels: larger frames are shrunk to this for the fine flow …
@@ -25,9 +26,12 @@ def estimate_flow(previous: np.ndarray, current: np.ndarray) -> np.ndarray:
         return np.zeros((*current.shape[:2], 2), np.float32)  # Farneback sees motion at the edges of equal frames
     cv2 = opencv()
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (previous, current)]
-    return cv2.calcOpticalFlowFarneback(
+    flow = cv2.calcOpticalFlowFarneback(
         *grey, None, pyr_scale=0.5, levels=3, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0
     )
+    if flow[..., 0].size >= TRIM_ABOVE_PIXELS:
+        trim()  # seventy bytes a pixel
+    return flow
 
 
 def warp(picture: np.ndarray, flow: np.ndarray, panorama: bool = False) -> np.ndarray:

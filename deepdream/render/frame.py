@@ -3,6 +3,7 @@
 Pictures are uint8 RGB (h, w, 3).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from deepdream.files.masks import resize_mask, weights
 from deepdream.interface import Network, Objective
+from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
 from deepdream.motion.flow import wrap_around
 from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit, zoom_in
 from deepdream.options import DivideOptions, DreamOptions, FlowMode, FlowOptions
@@ -127,6 +129,8 @@ def dream_frame(
             mask = _share_steps(options, mask, opened)
     if on_cut and (is_cut or opened is not None):
         on_cut(*([] if is_cut else ["the mask opens"]))
+    if math.prod(source.full.shape[:2]) >= TRIM_ABOVE_PIXELS:
+        trim()  # what reading, saving and the frame before have left, though the dream itself may be small
     dreamed = ascent.dream(
         inherited.start,
         network,
