@@ -15,6 +15,8 @@ looks    How much longer a step takes that is smoothed, or has natural colours.
 workers  Many workers: a real render in one process and in as many workers as there are cores, and simulated ones on up
          to 256 workers that sleep in place of dreaming, in shots of real lengths and frame by frame, set against the
          time that no order of frames can beat; and what a frame costs the process that hands them out.
+clips    A whole clip of 640x480 by our command, and with --peer-python by neural-dream's own and by torch-dreams 4.0.0
+         (pip install torch-dreams==4.0.0 in the same environment), frame by frame as people use them.
 start    The seconds until --help answers, and until the first step is made.
 
 Networks have random weights, the default network its own.

@@ -13,7 +13,7 @@ from pathlib import Path
 from tables import table
 
 import benchmark
-from benchmark import frames, steps, workers
+from benchmark import clips, frames, steps, workers
 from benchmark.frames import SEED_ITERATIONS, FrameCase, ShareCase, Size
 from benchmark.workers import Simulation
 from deepdream.errors import DreamError, UsageError
@@ -46,6 +46,7 @@ class Plan:
     looks: dict[str, Size]
     simulations: Sequence[Simulation]
     real_frames: int = 150
+    clip_frames: int = 8
     rounds: int = ROUNDS
     start: Size = SMALL
 
@@ -91,6 +92,7 @@ def make_quick_plan() -> Plan:
         {name_of(larger): larger},
         [Simulation(4, 20, True, 0.1, size)],
         real_frames=4,
+        clip_frames=1,
         rounds=1,
         start=size,
     )
@@ -132,6 +134,11 @@ class Run:
         self._tell("the start")
         with tempfile.TemporaryDirectory() as folder:
             return [frames.measure_start(self._plan.start, Path(folder), self._rounds)]
+
+    def clips(self) -> list[dict]:
+        self._tell("whole clips")
+        with tempfile.TemporaryDirectory() as folder:
+            return list(clips.measure_clips(self._plan.clip_frames, self._given.peer_python, Path(folder)))
 
     def workers(self) -> list[dict]:
         """Each row of the real renders and of the simulations; see `benchmark.workers`."""
@@ -209,6 +216,11 @@ BLOCKS = {
             "second half MB": "{late:.0f}", "sent MB a frame": "{sent:.1f}",
         },
         2,
+    ),
+    "clips": Block(
+        f"Clips of {name_of(clips.SIZE)}: GoogLeNet, {clips.LAYER}, {clips.OCTAVES} octaves, {clips.ITERATIONS} steps",
+        {"dreamer": "{dreamer}", "frames": "{frames}", "s": "{seconds:.1f}", "frames a minute": "{a minute:.1f}"},
+        1,
     ),
     "start": Block(
         "Seconds until it starts", {"--help": "{help:.2f}", "from the command to the first step": "{first step:.2f}"}, 0

@@ -2,6 +2,7 @@
 
     peer.py caffe PROTOTXT CAFFEMODEL       (the prototxt with force_backward)
     peer.py neural-dream STATE_DICT         (a .pth whose name says bvlc_googlenet)
+    peer.py torch-dreams STEPS PICTURE ...  (dreams the pictures into the folder torch-dreams, and ends)
 
 Nothing of this project is imported. Once ready it says so, and then answers every line of JSON on its input with
 one on its output: {"open": [picture, layer]} sets what a step is of (a .npy file of float32 (3, h, w), as the nets
@@ -81,6 +82,19 @@ class NeuralDream:
         return seen[0][0].detach().numpy(), -self._image.grad[0].numpy()
 
 
+def torch_dreams(steps, paths):
+    """torch-dreams 4.0.0 as its README uses it, on torchvision's GoogLeNet with random weights."""
+    import torchvision
+    from torch_dreams import CustomImageParam, Dreamer
+
+    model = torchvision.models.googlenet(weights=None, aux_logits=False, init_weights=False)
+    dreamer = Dreamer(model, quiet=True, device="cpu")
+    for path in paths:
+        picture = CustomImageParam(image=path, device="cpu")
+        dreamt = dreamer.render(layers=[model.inception4c], image_parameter=picture, iters=steps)
+        dreamt.save(os.path.join("torch-dreams", os.path.basename(path)))
+
+
 def answer(peer, asked):
     """Do what one line asks for; returns the answer."""
     if "open" in asked:
@@ -99,6 +113,8 @@ def answer(peer, asked):
 
 def main(name, *arguments):
     """Load the peer, then answer until the input ends."""
+    if name == "torch-dreams":
+        return torch_dreams(int(arguments[0]), arguments[1:])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what peers print must not mix with the answers
     peer = {"caffe": Caffe, "neural-dream": NeuralDream}[name](*arguments)
