@@ -241,6 +241,20 @@ def test_a_program_is_started_again_with_the_tunables_unless_some_are_set(given,
     assert len(numbers) == (1 if given else 2) and len(set(numbers)) == 1
 
 
+@pytest.mark.skipif(platform.system() != "Linux", reason="NOT TESTED: not Linux")
+def test_a_program_that_may_not_start_again_goes_on(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    tried = []
+
+    def refuse(*arguments):
+        tried.append(arguments)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "execve", refuse)
+    heap.tune()
+    assert len(tried) == 1
+
+
 # --- The warning -----------------------------------------------------------------------------------
 
 
