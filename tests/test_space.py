@@ -21,6 +21,7 @@ from deepdream.video import encode as encoding
 from deepdream.video import extract as extracting
 from deepdream.video.create import create
 from deepdream.video.extract import extract
+from deepdream.video.probe import first_frames
 
 Usage = namedtuple("Usage", "total used free")
 QUICK = ["-l", "mixed", "-oct", "1", "-itr", "1"]
@@ -85,12 +86,13 @@ def test_extract_dream_and_all_in_one_say_it_once_and_go_on(tmp_path, monkeypatc
     assert line.endswith("make room, or take a smaller --preview, or fewer frames")
     assert said(capsys, ["-e", "-i", "clip.mp4", "-o", "Input"]) == []  # nothing is left to do
     assert said(capsys, ["-i", "Input", "-o", "Output", *network]) == []
-    free(4 * 64 * 48 * 1.6)  # enough for the frames, not for the dreams too
+    frame = space.frame_bytes(64 * 48, "png", first_frames("clip.mp4", space.FIRST_FRAMES))
+    free(4 * frame)  # enough for the frames, not for the dreams too
     (line,) = said(capsys, ["-i", "clip.mp4", "-o", "Video.mp4", *network])
     assert "Video.frames" not in line and str(tmp_path) in line
-    free(6 * 64 * 48 * 1.6 + 10)
+    free(6 * frame + 10)
     assert said(capsys, ["-i", "clip.mp4", "-o", "Other.mp4", *network]) == []
-    free((3 + 3 / 4) * 64 * 48 * 1.6 + 10)
+    free((3 + 3 / 4) * frame + 10)
     assert said(capsys, ["-i", "clip.mp4", "-o", "Small.mp4", *network, "-p", "32"]) == []
 
 
