@@ -222,12 +222,16 @@ def test_what_newly_opens_dreams_at_once_and_the_rest_as_ever(dream, opening_mas
     np.testing.assert_allclose(change[1, :2].mean(), without[1, :2].mean(), rtol=0.2)
 
 
-def test_a_frame_whose_mask_opens_takes_the_steps_of_a_first_one_and_says_so(run_here, opening_masks, small_folder):
+@pytest.mark.parametrize(
+    "few, opens, steps", [("3", ["frame 2/4: the mask opens"], [8, 8, 3, 3]), ("9", [], [8, 9, 9, 9])]
+)
+def test_a_frame_whose_mask_opens_takes_the_steps_of_a_first_one_and_says_so(
+    run_here, opening_masks, small_folder, few, opens, steps
+):
     command = ["-i", "Input", "-o", "Output", "-t", small_folder, *QUICK, "-oct", "1", "-itr", "8", "-flow", "2"]
-    lines = run_here(*command, "-v", "2", "--mask", "Masks").stderr.splitlines()
-    assert [line for line in lines if "opens" in line] == ["frame 2/4: the mask opens"]
-    steps = [sum(line.startswith(f"frame {number} octave") for line in lines) for number in (1, 2, 3, 4)]
-    assert steps == [8, 8, 3, 3]
+    lines = run_here(*command, "-v", "2", "-fitr", few, "--mask", "Masks").stderr.splitlines()
+    assert [line for line in lines if "opens" in line] == opens
+    assert [sum(line.startswith(f"frame {number} octave") for line in lines) for number in (1, 2, 3, 4)] == steps
 
 
 @pytest.mark.parametrize("opened, said", [(3, False), (4, True)])

@@ -123,7 +123,7 @@ def dream_frame(
     inherited, is_cut = _inherit(options, source, previous)
     mask, opened = _mask_of(source), None
     if mask is not None:
-        opened = _opened(weights(mask), inherited)
+        opened = _opened(options, weights(mask), inherited)
         inherited = inherited.within(weights(mask)[..., None], source.small, opened)
         if opened is not None:
             mask = _share_steps(options, mask, opened)
@@ -158,9 +158,13 @@ def _mask_of(source: Source) -> np.ndarray | None:
     return None if source.mask is None else resize_mask(source.mask, source.small.shape[1::-1])
 
 
-def _opened(mask: np.ndarray, inherited: Inheritance) -> np.ndarray | None:
-    """How much of a frame's ``mask`` (h, w) in 0..1 is new, where much is: what it takes over was not dreamed there."""
-    if inherited.mask is None:
+def _opened(options: FrameOptions, mask: np.ndarray, inherited: Inheritance) -> np.ndarray | None:
+    """How much of a frame's ``mask`` (h, w) in 0..1 is new, where much is: what it takes over was not dreamed there.
+
+    None too where the frame takes no fewer steps than the first of a shot.
+    """
+    few, full = _few_and_full_steps(options)
+    if inherited.mask is None or few >= full:
         return None
     opened = np.clip(mask - inherited.mask, 0, 1)
     return opened if opened.mean(dtype=np.float64) > MIN_OPENED else None
@@ -169,9 +173,14 @@ def _opened(mask: np.ndarray, inherited: Inheritance) -> np.ndarray | None:
 def _share_steps(options: FrameOptions, mask: np.ndarray, opened: np.ndarray) -> np.ndarray:
     """The mask under which the steps of a shot's first frame do no more than the few of one that inherits, but where
     the mask ``opened``."""
-    few, full = (sum(ascent.octave_iterations(options.dream_options(first))) for first in (False, True))
-    share = min(few / max(full, 1), 1)
+    few, full = _few_and_full_steps(options)
+    share = few / full
     return np.rint(mask * (share + (1 - share) * opened)).astype(np.uint8)
+
+
+def _few_and_full_steps(options: FrameOptions) -> list[int]:
+    """How many steps, over all octaves, a frame that inherits takes, and a shot's first one."""
+    return [sum(ascent.octave_iterations(options.dream_options(first))) for first in (False, True)]
 
 
 def _shot_strength(options: FrameOptions, previous: Previous | None, inherited: Inheritance) -> float:
