@@ -13,8 +13,9 @@ import torch
 from deepdream import __version__
 
 _CPU_INFO = Path("/proc/cpuinfo")  # where Linux names its processors
-_LIBRARIES = {"torch": "PyTorch", "opencv-python": "OpenCV", "opencv-python-headless": "OpenCV", "numpy": "NumPy"}
-_ROUNDING = ("deepdream", "PyTorch", "OpenCV", "NumPy", "instructions", "GPU")
+_LIBRARIES = {"torch": "PyTorch", "opencv-python": "OpenCV", "opencv-python-headless": "OpenCV", "numpy": "NumPy",
+              "pillow": "Pillow", "numba": "Numba"}  # fmt: skip
+_ROUNDING = ("deepdream", *dict.fromkeys(_LIBRARIES.values()), "instructions", "GPU")
 
 
 def describe(device: torch.device) -> dict[str, str]:

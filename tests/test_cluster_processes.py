@@ -1,7 +1,9 @@
 """Workers as a user starts them, and what becomes of them when the render, its scheduler or its user ends."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +12,10 @@ from contextlib import contextmanager
 import distributed
 import psutil
 import pytest
-from helpers import ROOT, moving_ramps, read_dreams, save_frames
+from helpers import ROOT, SCRIPTS, moving_ramps, read_dreams, save_frames
+from PIL import Image
+
+sys.path.insert(0, str(SCRIPTS))
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="NOT TESTED on Windows: signals of POSIX")
 PATIENCE = 60  # seconds until what must happen counts as not happening
@@ -117,6 +122,12 @@ def test_a_cluster_dreams_what_one_process_dreams(place, command, alone):
     assert read_dreams(place / "Killed") == read_dreams(place / "Slow")
 
 
+def test_a_live_picture_shows_what_the_workers_have_saved(place, command):
+    hidden = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    assert end(dreamer(place, *command("Output", "--workers", 1, "-v", 3), environment=hidden))[0] == 0
+    assert Image.open(place / "Output" / "preview.jpg").size == (96, 40)
+
+
 def test_an_interrupted_render_leaves_the_workers_idle(place, command):
     with dask(place):
         client = dreamer(place, *command("Output", "--cluster", "scheduler.json", "-itr", 2000))
@@ -153,6 +164,37 @@ def test_workers_of_this_machine_end_with_the_render(place, command, number):
     assert status == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert number == signal.SIGKILL or told.splitlines()[-1].endswith("the same command goes on from here"), told
     wait_for(lambda: not any(process.is_running() for process in family))
+
+
+@pytest.fixture
+def connect():
+    """A function that connects to a port from another host, as it seems, and gives the error, or nothing."""
+    if not (os.path.exists("/dev/net/tun") and shutil.which("ip") and os.geteuid() == 0):
+        pytest.skip("needs /dev/net/tun, ip and root: NOT TESTED from another host")
+    from survive_network import HERE, HOST, Link
+
+    def connect(port):
+        code = f"import socket; socket.create_connection(({HERE!r}, {port}), 10)"
+        words = "ip", "netns", "exec", HOST, sys.executable, "-c", code
+        return subprocess.run(words, capture_output=True, text=True).stderr.strip().rpartition("\n")[2]
+
+    link = Link()
+    link.start()
+    yield connect
+    link.close()
+
+
+def test_no_other_host_reaches_the_workers_of_this_machine(place, command, connect):
+    client = dreamer(place, *command("Output", "--workers", 2, "-itr", 100))
+    wait_for(frames_in(place, "Output"))
+    family = [psutil.Process(client.pid), *psutil.Process(client.pid).children(recursive=True)]
+    ports = [each.laddr.port for process in family for each in process.net_connections("inet")
+             if each.status == psutil.CONN_LISTEN]  # fmt: skip
+    with socket.create_server(("", 0)) as open_to_all:
+        assert connect(open_to_all.getsockname()[1]) == ""
+    assert len(ports) >= 3  # of the scheduler and two workers
+    assert {connect(port).partition(":")[0] for port in ports} == {"ConnectionRefusedError"}
+    assert end(client)[0] == 0
 
 
 def test_an_address_without_a_scheduler_is_a_line(place, command):

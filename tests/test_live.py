@@ -61,6 +61,13 @@ def test_source_and_dream_lie_side_by_side_in_the_file(picture_of, frames, no_di
     shown.close()
 
 
+def test_saved_frames_are_shown_where_their_steps_are_not_reported(picture_of, frames, no_display, preview):
+    shown = picture_of([])
+    shown.show_saved(0, frames / "image-000002.png")
+    for half, name in ((slice(60), "image-000001.png"), (slice(60, None), "image-000002.png")):
+        assert abs(read(preview)[:, half] - read(frames / name)).mean() < 5
+
+
 def test_a_window_that_cannot_be_shown_gives_way_to_the_file(picture_of, preview, monkeypatch):
     monkeypatch.setenv("DISPLAY", ":987")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

@@ -14,6 +14,10 @@ HERE = describe(torch.device("cpu"))
 def test_what_rounds_otherwise_is_told():
     assert differences(HERE, HERE) == []
     there = HERE | {"instructions": "x86_64 OTHER", "PyTorch": "1.0", "processor": "another", "system": "another"}
+    libraries = {"OpenCV": "1", "NumPy": "2", "Pillow": "3", "Numba": "4"}
+    assert differences(HERE, HERE | libraries) == [
+        f"{name} {HERE[name]} here, {version} there" for name, version in libraries.items()
+    ]
     assert differences(HERE, there) == [
         f"PyTorch {HERE['PyTorch']} here, 1.0 there",
         f"instructions {HERE['instructions']} here, x86_64 OTHER there",

@@ -17,7 +17,7 @@ from report import find_video
 from deepdream.errors import UsageError
 from deepdream.files.frames import read_frame, write_frame
 from deepdream.options import FlowMode, FlowOptions
-from deepdream.render.journal import read_records
+from deepdream.render.journal import JOURNAL_NAME, read_records
 from deepdream.render.sequence import FrameReport, dream_frames
 from deepdream.show import measures, report
 from deepdream.show.report import Reporter, write_report
@@ -58,6 +58,14 @@ def test_the_measures_are_those_of_evaluate(made):
     assert [survey.strength[number] for number in range(7)] == pytest.approx(measured.strength)
     assert [survey.luminance[number] for number in range(7)] == pytest.approx(measured.luminance)
     assert survey.source_luminance[0] == pytest.approx(measures.luminance(read_frame(sources[0])))
+
+
+def test_cuts_that_the_journal_tells_are_taken(copy):
+    with open(copy / "Output" / JOURNAL_NAME, "a") as journal:
+        journal.write(json.dumps({"cuts": [2], "sources": ""}) + "\n")
+    survey = Survey(copy / "Output")
+    survey.measure()
+    assert survey.cuts == {2} and survey.flicker.keys() == {1, 3, 4, 5, 6}
 
 
 def test_the_page_shows_a_frame_of_each_shot_and_what_it_was_dreamed_towards(made):

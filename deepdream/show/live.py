@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepdream.errors import DreamError, one_line
-from deepdream.files.frames import write_frame
+from deepdream.files.frames import read_frame, write_frame
 from deepdream.geometry import at_width
 from deepdream.opencv import opencv
 from deepdream.show.measures import read_at
@@ -57,11 +58,17 @@ class LivePicture:
 
     def show(self, number: int, report: "StepReport") -> None:
         """Show the picture of a step of frame ``number``, at most twice a second."""
+        self._show(number, f"octave {report.octave}/{report.octaves}", report.picture)
+
+    def show_saved(self, number: int, path: Path) -> None:
+        """Show frame ``number`` as it was saved, at most twice a second."""
+        self._show(number, "saved", partial(read_frame, path))
+
+    def _show(self, number: int, what: str, picture_of: Callable[[], np.ndarray]) -> None:
         if self._is_closed or time.monotonic() - self._shown < SECONDS:
             return
-        frame, octave = f"{number + 1}/{len(self._sources)}", f"{report.octave}/{report.octaves}"
-        title = f"frame {frame}, octave {octave}, {one_line(self._layer_of(number))}"
-        picture = self._side_by_side(number, report.picture())
+        title = f"frame {number + 1}/{len(self._sources)}, {what}, {one_line(self._layer_of(number))}"
+        picture = self._side_by_side(number, picture_of())
         if self._window and not send(self._window, title, picture):
             self._is_closed = self._end_of_window(self._window) == 0
             self._window = None

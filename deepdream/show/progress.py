@@ -192,6 +192,8 @@ class DreamProgress:
             self._progress.set_postfix_str(frame, refresh=False)
             self._progress.update(report.pixels)
             self._screen.detail(f"{frame}: on worker {report.worker}")
+            if self._live:
+                self._live.show_saved(report.number, report.path)
         elif report.threads != self._threads:
             self._threads = report.threads
             self._screen.detail(f"{frame}: on {report.threads} thread{'s' if report.threads > 1 else ''}")

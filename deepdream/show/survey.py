@@ -24,7 +24,8 @@ class Survey:
     """The measures of a directory of dreams by frame: see `deepdream.show.measures`, and `measure`.
 
     ``source``: where the source frames are, if not where the render's settings say. ``cuts``: the frames at which a
-    shot starts, as far as they are known. Raises `UsageError` where there is no render, or its source is not there.
+    shot starts: those that the journal tells, else as far as they have been found. Raises `UsageError` where there is
+    no render, or its source is not there.
     """
 
     def __init__(self, directory: Path, source: Path | None = None) -> None:
@@ -48,6 +49,7 @@ class Survey:
     def look(self) -> None:
         """See which frames there are by now."""
         self.records = read_records(self.directory)
+        self.cuts.update(self.records.cuts[0] if self.records.cuts else ())
         found = ((FRAME_NAME.fullmatch(path.name), path) for path in self.directory.iterdir())
         numbered = {int(name[1]): path for name, path in found if name}
         self.dreams = {number: numbered[number] for number in sorted(numbered) if number < len(self.sources)}
@@ -73,7 +75,7 @@ class Survey:
         self._last = {number: now}
         if before is None or number in self.cuts:
             return
-        if is_cut(before[0], now[0]):
+        if self.records.cuts is None and is_cut(before[0], now[0]):
             self.cuts.add(number)
             return
         pair = measures.match_pair(before[0], now[0], number - 1, number)
