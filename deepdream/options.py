@@ -351,7 +351,7 @@ class RenderOptions(Options):
 
 @dataclass(frozen=True)
 class ClusterOptions(Options):
-    """What dreams beside this process, or in its place; see `deepdream.render.cluster`."""
+    """What dreams beside this process, or in its place; see `deepdream.render.team`."""
 
     workers: int = setting(
         0, "--workers", low=0, high=4096,

@@ -1,5 +1,6 @@
 """Many workers, one render: the same bytes as from one process, whatever becomes of the workers."""
 
+import gc
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from distributed.protocol import deserialize, serialize
 from faulty import FaultyNetwork
 from helpers import (
     ROOT,
@@ -31,8 +33,9 @@ from deepdream.errors import DreamError, UsageError, is_out_of_memory
 from deepdream.machine import describe
 from deepdream.networks.portable import portable
 from deepdream.options import ClusterOptions, DivideMode, DivideOptions, FlowMode, FlowOptions, NetworkOptions
-from deepdream.render import cluster
-from deepdream.render.cluster import Team, chains_of, open_cluster
+from deepdream.render import cluster, tasks, team
+from deepdream.render.cluster import open_cluster
+from deepdream.render.team import Team, chains_of
 
 STABLE, INDEPENDENT = FlowOptions(FlowMode.STABLE), FlowOptions(FlowMode.OFF, blend_static=0)
 HERE = describe(torch.device("cpu"))
@@ -131,6 +134,7 @@ def test_tiles_of_a_chain_run_side_by_side(client, small_network, small, tmp_pat
     assert read_dreams(tmp_path / "many") == read_dreams(tmp_path / "one")
     steps = sorted(path.name.split("-") for path in tmp_path.glob("*-*"))
     assert sum(before[1] != after[1] for before, after in pairwise(steps)) > len(steps) / 2  # the workers in turn
+    assert len({process for _, process in steps[: len(steps) // 4]}) == 2  # from the first frame on
 
 
 def test_a_tile_that_ends_its_workers_ends_the_render(client, small_network, small, tmp_path):
@@ -192,6 +196,41 @@ def test_frames_that_inherit_nothing_from_each_other_are_chains_of_their_own(sou
     assert chains(INDEPENDENT) == [[number] for number in range(11)]
     assert chains(FlowOptions(FlowMode.BLEND)) == [list(range(11))]
     assert chains(STABLE, frozenset({5, 7})) == [[0, 1, 2, 3, 4], [7, 8, 9, 10], [5, 6]]  # the longest first
+
+
+@pytest.mark.parametrize(
+    "sent", [tasks.File("name", b"content"), tasks.Dreamed(b"content", 1.0, "worker", 2.0, 1)], ids=type
+)
+def test_pictures_are_sent_from_where_they_are(sent):
+    header, (text, content) = serialize(sent)
+    assert content.obj is sent.content
+    received = memoryview(bytearray(content))
+    copy = deserialize(header, [text, received])
+    assert copy == sent and copy.content.obj is received.obj
+
+
+def test_what_is_in_memory_does_not_grow_with_the_render(client, small_network, small, tmp_path):
+    def count(report):
+        counts.append(sum(type(each) is tasks.FrameTask for each in gc.get_objects()))
+
+    source, counts = save_frames(moving_ramps(24, (40, 48)), tmp_path / "source"), []
+    dream(client, open_small_render(source, tmp_path / "out", small_network), small, on_frame=count)
+    dream(client, open_small_render(source, tmp_path / "more", small_network, INDEPENDENT), small, on_frame=count)
+    assert max(counts) <= 24
+
+
+def test_no_frame_waits_at_a_worker_where_all_wait_for_the_longest_shot(client, small_network, small, tmp_path):
+    """Else the next frame of that shot may have to wait behind it."""
+    source = save_frames(pictures(), tmp_path / "source")
+
+    def in_flight(cuts):
+        opened = open_small_render(source, tmp_path / str(len(cuts)), small_network, STABLE)
+        opened = replace(opened, cuts=frozenset(cuts))
+        with opened.journal, Team(client, opened, small, HERE, print) as team:
+            return [len(team._in_flight) for _ in team.dream_frames()]
+
+    assert max(in_flight([8, 9, 10])[:3]) <= 2  # later the first shot may be ahead
+    assert max(in_flight(range(1, 11))) > 2
 
 
 def test_one_process_needs_nothing_of_dask(source, small_folder, tmp_path):
@@ -327,14 +366,14 @@ def test_a_damaged_source_names_its_file(client, small_network, small, tmp_path)
 
 
 def test_a_full_disk_leaves_what_is_finished(client, source, small_network, small, tmp_path, monkeypatch):
-    whole = cluster.write_whole
+    whole = team.write_whole
 
     def write(path, content):
         if path.stem == "frame_000003":
             raise DreamError(f"cannot write {path}: No space left on device")
         whole(path, content)
 
-    monkeypatch.setattr(cluster, "write_whole", write)
+    monkeypatch.setattr(team, "write_whole", write)
     with pytest.raises(DreamError, match="frame_000003.png: No space"):
         dream(client, open_small_render(source, tmp_path / "out", small_network), small)
     monkeypatch.undo()

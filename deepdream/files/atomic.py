@@ -85,7 +85,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             part.unlink()
 
 
-def write_whole(path: str | Path, data: bytes) -> None:
+def write_whole(path: str | Path, data: bytes | memoryview) -> None:
     """Write ``data`` to ``path``, whole or not at all. Raises `DreamError`."""
     with whole_file(path) as part:
         part.write_bytes(data)

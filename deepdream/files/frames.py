@@ -114,7 +114,7 @@ def _pixel_limit() -> Iterator[None]:
 
 
 @contextmanager
-def open_picture(path: str | Path, content: bytes | None = None) -> Iterator[Image.Image]:
+def open_picture(path: str | Path, content: bytes | memoryview | None = None) -> Iterator[Image.Image]:
     """Open a picture file, or its ``content``. Whatever goes wrong in the block is a `UsageError` that names it."""
     with _OPEN_LOCK, warnings.catch_warnings(), _pixel_limit():
         # Pillow warns of damage, which is an error here, and of sizes above half the limit, which are allowed.
@@ -155,7 +155,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
         return (picture.height, picture.width) if sideways else picture.size
 
 
-def read_frame(path: str | Path, content: bytes | None = None) -> np.ndarray:
+def read_frame(path: str | Path, content: bytes | memoryview | None = None) -> np.ndarray:
     """A picture as uint8 RGB (h, w, 3), upright, whatever its file holds.
 
     Grey, palette, 16-bit and CMYK are converted, alpha is dropped, EXIF rotation applied. ``content``: the bytes of

@@ -32,7 +32,7 @@ def check_count(path: str, masks: int, count: int) -> None:
         )
 
 
-def read_mask(path: str | Path, size: tuple[int, int], content: bytes | None = None) -> np.ndarray:
+def read_mask(path: str | Path, size: tuple[int, int], content: bytes | memoryview | None = None) -> np.ndarray:
     """A mask file as it is for frames of ``size`` (w, h). ``content``: its bytes, where they have been read."""
     return np.asarray(_resized(Image.fromarray(read_frame(path, content)).convert("L"), size))
 

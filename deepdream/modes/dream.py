@@ -34,7 +34,7 @@ from deepdream.video.mask import check_mask, mask_frames
 
 if TYPE_CHECKING:
     from deepdream.modes.job import Loaded
-    from deepdream.render.cluster import Team
+    from deepdream.render.team import Team
 
 LARGE_WIDTH = 1500  # pixels: beyond this the shapes of a dream look small, and a frame takes long
 ADVISED_WIDTH = 1280
@@ -141,7 +141,8 @@ def _open_team(job: Job, render: Render, network: Network) -> "Iterator[Team | N
 
     from deepdream.machine import describe
     from deepdream.networks.portable import portable
-    from deepdream.render.cluster import Team, open_cluster
+    from deepdream.render.cluster import open_cluster
+    from deepdream.render.team import Team
 
     files, about = portable(network, job.arguments.network), describe(network.device)
     gpus = torch.cuda.device_count() if network.device.type == "cuda" else 0
