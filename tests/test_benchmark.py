@@ -214,6 +214,14 @@ def test_time_and_memory_are_drawn(tmp_path):
         assert picture.format == "PNG" and np.asarray(picture.convert("L")).std() > 0
 
 
+def test_how_near_workers_come_to_their_bound_is_drawn(tmp_path):
+    cases = ((True, 1, 0.9), (True, 8, 0.8), (False, 64, 0.7))
+    rows = [{"in_shots": in_shots, "workers": workers, "bound": bound} for in_shots, workers, bound in cases]
+    command.plot_workers(rows, tmp_path / "plot.png")
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert picture.format == "PNG" and np.asarray(picture.convert("L")).std() > 0
+
+
 @pytest.mark.parametrize("mode", "0123")
 def test_the_gradients_of_a_frame_are_those_that_it_takes(small_network, tmp_path, monkeypatch, mode):
     words = ("-oct", "2", "-itr", "2", "-d", mode, "-mw", "40", "-mh", "30")
@@ -234,7 +242,8 @@ def test_the_gradients_of_a_frame_are_those_that_it_takes(small_network, tmp_pat
     [
         (("--peer-python", "no-such-python"), "--peer-python no-such-python: no such program"),
         (("--json", "nowhere/a.json"), "--json nowhere/a.json: there is no directory nowhere"),
-        (("--only", "steps", "--plot", "a.png"), "--plot draws the frames"),
+        (("--only", "steps", "--plot", "a.png"), "--plot draws frames"),
+        (("--only", "frames", "--plot-workers", "a.png"), "--plot-workers draws many"),
         (("--rounds", "0"), "--rounds 0"),
     ],
 )

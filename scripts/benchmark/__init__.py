@@ -12,9 +12,10 @@ frames   Whole frames by the command line with the old suite's settings: seconds
 share    The part of a frame's time that is not the network's: octaves, jitter, flow, reading, saving. Once as the time
          in which no gradient is computed, and once with gradients counted at their undisturbed speed.
 looks    How much longer a step takes that is smoothed, or has natural colours.
-workers  Many workers: a real render in one process and in as many workers as there are cores, and simulated ones on up
-         to 256 workers that sleep in place of dreaming, in shots of real lengths and frame by frame, set against the
-         time that no order of frames can beat; and what a frame costs the process that hands them out.
+workers  A real render in one process and in as many workers as there are cores, side by side.
+many     Renders on up to 256 workers that sleep in place of dreaming, in shots of real lengths and frame by frame, set
+         against the time that no order of frames can beat; and what a frame costs the client, the scheduler and all
+         workers, which share this machine.
 clips    A whole clip of 640x480 by our command, and with --peer-python by neural-dream's own and by torch-dreams 4.0.0
          (pip install torch-dreams==4.0.0 in the same environment), frame by frame as people use them.
 start    The seconds until --help answers, and until the first step is made.

@@ -25,6 +25,8 @@ NO_FRAMES = ("vgg16",)  # it has no layer that stands for the old settings' own
 SMALL, HD, FULL_HD, UHD = (270, 480), (720, 1280), (1080, 1920), (2160, 3840)
 TILES = 1024  # -mw and -mh where tiles are measured
 ROUNDS = 5
+SIMULATED_FRAMES = {(1, 20): 2.0, (8, 240): 2.0, (64, 2_000): 2.0, (256, 3_600): 8.0}  # workers, frames: seconds each
+SIMULATED_SHOTS = (1, 100), (8, 800), (64, 1_500), (256, 1_500)
 FEW_ITERATIONS = 2  # at 4K, where sixteen take minutes a frame
 
 
@@ -75,8 +77,8 @@ def make_plan(full: bool) -> Plan:
     if full:
         many = [Simulation(workers, 20_000, shots, 5.0, HD) for shots in (True, False) for workers in (1, 8, 64, 256)]
     else:  # as many frames a second, in minutes
-        many = [Simulation(64, 2_000, False, 2.0, HD), Simulation(256, 2_000, False, 8.0, HD)]
-        many += [Simulation(workers, 1_500, True, 0.3, SMALL) for workers in (8, 64)]
+        many = [Simulation(*case, False, seconds, FULL_HD) for case, seconds in SIMULATED_FRAMES.items()]
+        many += [Simulation(*case, True, 0.3, SMALL) for case in SIMULATED_SHOTS]
     return Plan(layers, cases, shares, {**sizes, name_of(FULL_HD): FULL_HD}, many)
 
 
@@ -141,10 +143,14 @@ class Run:
             return list(clips.measure_clips(self._plan.clip_frames, self._given.peer_python, Path(folder)))
 
     def workers(self) -> list[dict]:
-        """Each row of the real renders and of the simulations; see `benchmark.workers`."""
+        """The rows of the real renders; see `benchmark.workers`."""
         self._tell("real workers")
         with tempfile.TemporaryDirectory() as folder:
-            rows = list(workers.measure_real(Path(folder), self._plan.real_frames))
+            return list(workers.measure_real(Path(folder), self._plan.real_frames))
+
+    def many(self) -> list[dict]:
+        """Each row of the simulated workers."""
+        rows = []
         for case in self._plan.simulations:
             self._tell(f"{case}")
             rows.append(workers.measure_simulation(case))
@@ -208,14 +214,22 @@ BLOCKS = {
         3,
     ),
     "workers": Block(
-        "Many workers; simulated ones sleep in place of dreaming",
+        f"Workers of this machine: bikes, {' '.join(workers.REAL)}",
+        {
+            "workers": "{workers}", "frames": "{frames}", "s": "{seconds:.1f}", "frames a minute": "{a minute:.0f}",
+            "s of the whole command": "{whole:.1f}", "its frames a minute": "{whole a minute:.0f}",
+        },
+        1,
+    ),
+    "many": Block(
+        "Simulated workers, which sleep in place of dreaming; milliseconds of processor time a frame",
         {
             "what": "{what}", "workers": "{workers}", "frames": "{frames}", "s": "{seconds:.0f}",
-            "frames a minute": "{a minute:.0f}", "of the bound": "{bound:.0%}", "longest chain of it": "{longest:.0%}",
-            "client ms a frame": "{client:.1f}", "files' ms": "{files:.1f}", "memory grown MB": "{grown:.0f}",
-            "second half MB": "{late:.0f}", "sent MB a frame": "{sent:.1f}",
+            "of the bound": "{bound:.1%}", "longest chain of it": "{longest:.0%}", "client": "{client:.1f}",
+            "its files": "{files:.1f}", "scheduler": "{scheduler:.1f}", "all workers": "{all workers:.1f}",
+            "client's memory MB": "{grown:.0f}", "in the second half": "{late:.1f}", "sent MB a frame": "{sent:.1f}",
         },
-        2,
+        1,
     ),
     "clips": Block(
         f"Clips of {name_of(clips.SIZE)}: GoogLeNet, {clips.LAYER}, {clips.OCTAVES} octaves, {clips.ITERATIONS} steps",
@@ -274,6 +288,23 @@ def plot(rows: Sequence[dict], path: str) -> None:
     pyplot.close(figure)
 
 
+def plot_workers(rows: Sequence[dict], path: str) -> None:
+    """Draw how near simulated workers come to their bound, against their number."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+    for in_shots, name in ((False, "frames that inherit nothing"), (True, "shots")):
+        line = sorted((row["workers"], 100 * row["bound"]) for row in rows if row["in_shots"] == in_shots)
+        axes.plot([count for count, _ in line], [share for _, share in line], marker="o", label=name)
+    axes.set(xscale="log", xlabel="workers", ylabel="% of the bound", ylim=(0, 105))
+    axes.set_xticks(sorted({row["workers"] for row in rows}))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+
+
 def _pyplot():
     try:
         import matplotlib
@@ -309,14 +340,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer-python", metavar="PYTHON", help="a Python whose environment has neural-dream (above)")
     parser.add_argument("--json", metavar="FILE", help="write all figures to a file as well")
     parser.add_argument("--plot", metavar="PNG", help="draw time and memory of the frames against their pixels")
+    parser.add_argument("--plot-workers", metavar="PNG", help="draw how near the many workers come to the bound")
     given = parser.parse_args(arguments)
-    for option, path in (("--json", given.json), ("--plot", given.plot)):
+    drawings = (("--plot", given.plot, "frames"), ("--plot-workers", given.plot_workers, "many"))
+    for option, path, block in (("--json", given.json, None), *drawings):
         if path and not Path(path).absolute().parent.is_dir():
             raise UsageError(f"{option} {path}: there is no directory {Path(path).parent}")
-    if given.plot and "frames" not in given.only:
-        raise UsageError("--plot draws the frames; measure them too (--only frames)")
-    if given.plot:
-        _pyplot()
+        if path and block and block not in given.only:
+            raise UsageError(f"{option} draws {block}; measure them too (--only {block})")
+        if path and block:
+            _pyplot()
     if given.rounds is not None and given.rounds < 1:
         raise UsageError(f"--rounds {given.rounds}: expected at least 1")
     if given.peer_python:
@@ -341,6 +374,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Path(given.json).write_text(json.dumps(figures, indent=2) + "\n")
         if given.plot:
             plot(figures["frames"], given.plot)
+        if given.plot_workers:
+            plot_workers(figures["many"], given.plot_workers)
     except DreamError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return error.exit_status

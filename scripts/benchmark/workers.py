@@ -1,16 +1,18 @@
 """Renders on many workers: real ones on this machine, and hundreds that sleep in place of dreaming.
 
-A simulation runs in two processes of its own: one is the client, whose processor time and memory are measured, the
-other the scheduler with all workers as threads.
+A simulation runs in three processes of its own: the client, the scheduler, and all workers as threads. The processor
+time of each is measured, which on a real cluster would be that of three machines and more.
 """
 
+import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,7 +30,7 @@ from deepdream.machine import describe
 from deepdream.networks import load_network
 from deepdream.networks.portable import portable
 from deepdream.options import ClusterOptions, DreamOptions, FlowMode, FlowOptions, NetworkOptions, RenderOptions
-from deepdream.render import cluster
+from deepdream.render import cluster, tasks, team
 from deepdream.render.plan import Render, open_render
 
 REAL = "--flow 2 --preview 320 --layers block_9/output --gpu 0 -v 0".split()
@@ -53,21 +55,21 @@ class Simulation:
 def measure_real(folder: Path, frames: int) -> Iterator[dict]:
     """The rows of a real render: in one process on all cores, and in as many workers as there are cores.
 
-    The time is that from the first saved frame to the last, without the start.
+    ``seconds`` are those from the first saved frame to the last, ``whole`` those of the whole command.
     """
     _dreamer("-e", 1, "-i", real_clip("bikes.mp4"), "-o", folder / "Input", "-v", 0)
     for path in sorted((folder / "Input").glob("*.png"))[frames:]:
         path.unlink()
     cores = len(psutil.Process().cpu_affinity())
     for workers in (0, cores):
-        output = folder / f"Output{workers}"
+        output, started = folder / f"Output{workers}", time.monotonic()
         _dreamer("-i", folder / "Input", "-o", output, *REAL, "--workers", workers)
+        whole = time.monotonic() - started
         times = sorted(path.stat().st_mtime_ns for path in output.glob("frame_*"))
         seconds = (times[-1] - times[0]) / 1e9
         who = str(workers) if workers else f"none, {cores} threads"
-        unknown = dict.fromkeys(("bound", "longest", "client", "files", "grown", "late", "sent"), float("nan"))
-        yield {"what": "bikes, 320 wide", "workers": who, "frames": frames, "seconds": seconds,
-               "a minute": 60 * (frames - 1) / seconds, **unknown}  # fmt: skip
+        yield {"workers": who, "frames": frames, "seconds": seconds, "a minute": 60 * (frames - 1) / seconds,
+               "whole": whole, "whole a minute": 60 * frames / whole}  # fmt: skip
 
 
 def _dreamer(*words: object) -> None:
@@ -82,10 +84,11 @@ def measure_simulation(case: Simulation) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def asleep(times: Sequence[float], job: cluster.Job, task: cluster.FrameTask) -> cluster.Dreamed:
-    """Stands in for `cluster.dream_file`: takes as long and gives as much, and leaves the processor alone."""
+def asleep(times: Sequence[float], job: tasks.Job, task: tasks.FrameTask) -> tasks.Dreamed:
+    """Stands in for `tasks.dream_file`: takes as long and gives as much, and leaves the processor alone."""
+    tasks._begin(job)
     time.sleep(times[task.options.number])
-    return cluster.Dreamed(task.source.content, 1.0, "", times[task.options.number], 1)
+    return tasks.Dreamed(task.source.content, 1.0, "", times[task.options.number], 1)
 
 
 def bound(chains: Sequence[Sequence[float]], workers: int) -> float:
@@ -105,30 +108,33 @@ def shots(frames: int, rng: np.random.Generator) -> list[int]:
 def run_client(values: dict) -> None:
     """Print the row of a simulation."""
     case, rng = Simulation(**values), np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as name, _many_workers(case.workers) as client:
+    with tempfile.TemporaryDirectory() as name, _many_workers(case.workers) as (client, *others):
         render = _open(case, Path(name), rng)
         times = (case.seconds * rng.lognormal(-(FRAME_SPREAD**2) / 2, FRAME_SPREAD, case.frames)).tolist()
-        chains = [[times[number] for number in chain.numbers] for chain in cluster.chains_of(render)]
-        cluster.dream_file = partial(asleep, times)  # type: ignore[assignment]
+        chains = [[times[number] for number in chain.numbers] for chain in team.chains_of(render)]
+        team.dream_file = partial(asleep, times)  # type: ignore[assignment]
         network = portable(load_network(gpu=False, on_message=lambda line: None), NetworkOptions())
         about = describe(torch.device("cpu"))
-        with render.journal, cluster.Team(client, render, network, about, lambda line: None) as team:
+        with render.journal, team.Team(client, render, network, about, lambda line: None) as workers:
             client.wait_for_workers(case.workers)
             time.sleep(1)  # until all have been admitted
-            memory, sent, used, started = _memory(), _sent(), time.process_time(), time.monotonic()
-            memories = []
-            for report in team.dream_frames():
+            processes = [psutil.Process(), *others]
+            used, memories, sent, started = _used(processes), [_memory()], _sent(), time.monotonic()
+            for report in workers.dream_frames():
                 memories.append(_memory())
                 os.truncate(report.path, 0)  # so many frames do not fit on every disk
-            seconds, used = time.monotonic() - started, time.process_time() - used
+            seconds = time.monotonic() - started
+            spent = [1e3 * (after - before) / case.frames for before, after in zip(used, _used(processes))]
             sent = (_sent() - sent) / case.frames
-        least = bound(chains, case.workers)
-        row = {"what": f"{len(chains)} {'shots' if case.in_shots else 'frames'} of {render.size[0]}x{render.size[1]}",
-               "workers": str(case.workers), "frames": case.frames, "seconds": seconds,
-               "a minute": 60 * case.frames / seconds, "bound": least / seconds,
-               "longest": max(map(sum, chains)) / least, "client": 1e3 * used / case.frames,
-               "files": 1e3 * _file_seconds(render), "grown": (max(memories) - memory) / 2**20,
-               "late": (max(memories) - max(memories[: len(memories) // 2])) / 2**20, "sent": sent / 1e6}  # fmt: skip
+        files, half = 1e3 * _file_seconds(render), len(memories) // 2
+    least, longest = bound(chains, case.workers), max(map(sum, chains))
+    what = (
+        f"{len(chains)} {'shots' if case.in_shots else 'frames'} of {case.size[1]}x{case.size[0]}, {case.seconds:g} s"
+    )
+    row = asdict(case) | {"what": what, "seconds": seconds, "bound": least / seconds, "longest": longest / least,
+        "client": spent[0] - files, "files": files, "scheduler": spent[1], "all workers": spent[2],
+        "grown": (max(memories) - memories[0]) / 2**20, "late": (max(memories[half:]) - max(memories[:half])) / 2**20,
+        "sent": sent / 1e6}  # fmt: skip
     print(json.dumps(row))
 
 
@@ -146,25 +152,48 @@ def _open(case: Simulation, folder: Path, rng: np.random.Generator) -> Render:
 
 
 @contextmanager
-def _many_workers(count: int) -> Iterator[distributed.Client]:
-    """A client of a cluster of so many workers, which are threads of another process."""
-    words = [sys.executable, "-c", START.format("serve"), str(count)]
+def _many_workers(count: int) -> Iterator[tuple[distributed.Client, psutil.Process, psutil.Process]]:
+    """A client of a cluster of so many workers; the processes of its scheduler and of all its workers."""
+    with (
+        _server("serve_scheduler") as (scheduler, address),
+        _server("serve_workers", address, count) as (workers, _),
+        cluster.open_cluster(ClusterOptions(cluster=address), lambda line: None) as client,
+    ):
+        yield client, scheduler, workers
+
+
+@contextmanager
+def _server(function: str, *arguments: object) -> Iterator[tuple[psutil.Process, str]]:
+    """A process that runs a function of this module until the block ends; and the line that it says first."""
+    words = [sys.executable, "-c", START.format(function), *map(repr, arguments)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin and server.stdout
-        options = ClusterOptions(cluster=server.stdout.readline().strip())
-        with cluster.open_cluster(options, lambda line: None) as client:
-            yield client
+        yield psutil.Process(server.pid), server.stdout.readline().strip()
         server.stdin.close()
 
 
-def serve(count: int) -> None:
-    """Run so many workers until the standard input ends."""
-    with distributed.LocalCluster(
-        n_workers=count, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1", memory_limit=0,
-        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-    ) as local:  # fmt: skip
-        print(local.scheduler_address, flush=True)
-        sys.stdin.read()
+def serve_scheduler() -> None:
+    """Run a scheduler until the standard input ends."""
+    asyncio.run(_serve(1, distributed.Scheduler, port=0))
+
+
+def serve_workers(address: str, count: int) -> None:
+    """Run so many workers of a scheduler, as threads, until the standard input ends."""
+    asyncio.run(_serve(count, distributed.Worker, address, nthreads=1, memory_limit=0))
+
+
+async def _serve(count: int, kind: Callable[..., distributed.core.Server], *where: str, **settings: int) -> None:
+    logging.disable()
+    servers = [kind(*where, host="127.0.0.1", dashboard=False, **settings) for _ in range(count)]
+    await asyncio.gather(*servers)
+    print(servers[0].address, flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await asyncio.gather(*(server.close() for server in servers))
+
+
+def _used(processes: Sequence[psutil.Process]) -> list[float]:
+    """The seconds of processor time that each process has taken."""
+    return [times.user + times.system for times in (process.cpu_times() for process in processes)]
 
 
 def _memory() -> int:
@@ -181,8 +210,8 @@ def _file_seconds(render: Render, frames: int = 20) -> float:
     source = render.frames.paths[0]
     used = time.process_time()
     for _ in range(frames):
-        content = cluster._read_file(source).content
-        cluster.write_whole(render.path(0), content)
-        cluster.hashlib.sha256(content).hexdigest()
-        cluster.hashlib.sha256(content).hexdigest()  # of the dream
+        content = team._read_file(source).content
+        team.write_whole(render.path(0), content)
+        team.hashlib.sha256(content).hexdigest()
+        team.hashlib.sha256(content).hexdigest()  # of the dream
     return (time.process_time() - used) / frames
