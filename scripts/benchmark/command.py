@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from tables import table
@@ -292,9 +293,11 @@ def plot_workers(rows: Sequence[dict], path: str) -> None:
     """Draw how near simulated workers come to their bound, against their number."""
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
-    for in_shots, name in ((False, "frames that inherit nothing"), (True, "shots")):
-        line = sorted((row["workers"], 100 * row["bound"]) for row in rows if row["in_shots"] == in_shots)
-        axes.plot([count for count, _ in line], [share for _, share in line], marker="o", label=name)
+    for in_shots, name in ((False, "frames that inherit nothing"), (True, "frames in shots")):
+        alike = sorted((row for row in rows if row["in_shots"] == in_shots), key=itemgetter("workers"))
+        shares = [100 * row["bound"] for row in alike]
+        label = f"{name}, {alike[0]['seconds a frame']:g} s each"
+        axes.plot([row["workers"] for row in alike], shares, marker="o", label=label)
     axes.set(xscale="log", xlabel="workers", ylabel="% of the bound", ylim=(0, 105))
     axes.set_xticks(sorted({row["workers"] for row in rows}))
     axes.minorticks_off()

@@ -131,10 +131,12 @@ def run_client(values: dict) -> None:
     what = (
         f"{len(chains)} {'shots' if case.in_shots else 'frames'} of {case.size[1]}x{case.size[0]}, {case.seconds:g} s"
     )
-    row = asdict(case) | {"what": what, "seconds": seconds, "bound": least / seconds, "longest": longest / least,
-        "client": spent[0] - files, "files": files, "scheduler": spent[1], "all workers": spent[2],
-        "grown": (max(memories) - memories[0]) / 2**20, "late": (max(memories[half:]) - max(memories[:half])) / 2**20,
-        "sent": sent / 1e6}  # fmt: skip
+    row = asdict(case) | {
+        "what": what, "seconds": seconds, "seconds a frame": case.seconds, "bound": least / seconds,
+        "longest": longest / least, "client": spent[0] - files, "files": files, "scheduler": spent[1],
+        "all workers": spent[2], "grown": (max(memories) - memories[0]) / 2**20,
+        "late": (max(memories[half:]) - max(memories[:half])) / 2**20, "sent": sent / 1e6,
+    }  # fmt: skip
     print(json.dumps(row))
 
 
