@@ -209,6 +209,19 @@ def test_pictures_are_sent_from_where_they_are(sent):
     assert copy == sent and copy.content.obj is received.obj
 
 
+def test_dreams_come_straight_from_workers_that_are_reached_else_by_way_of_the_scheduler(
+    client, source, small_network, small, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(team, "REACH_SECONDS", 0.2)
+    opened = open_small_render(source, tmp_path / "out", small_network)
+    with opened.journal, Team(client, opened, small, HERE, print) as workers:
+        assert workers._is_near and not client.sync(workers._reaches, "tcp://127.0.0.1:9")
+        workers._is_near = False
+        assert len(list(workers.dream_frames())) == 11
+    render(source, tmp_path / "one", small_network)
+    assert read_dreams(tmp_path / "out") == read_dreams(tmp_path / "one")
+
+
 def test_what_is_in_memory_does_not_grow_with_the_render(client, small_network, small, tmp_path):
     def count(report):
         counts.append(sum(type(each) is tasks.FrameTask for each in gc.get_objects()))

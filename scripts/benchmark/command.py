@@ -27,7 +27,7 @@ SMALL, HD, FULL_HD, UHD = (270, 480), (720, 1280), (1080, 1920), (2160, 3840)
 TILES = 1024  # -mw and -mh where tiles are measured
 ROUNDS = 5
 SIMULATED_FRAMES = {(1, 20): 2.0, (8, 240): 2.0, (64, 2_000): 2.0, (256, 3_600): 8.0}  # workers, frames: seconds each
-SIMULATED_SHOTS = (1, 100), (8, 800), (64, 1_500), (256, 1_500)
+SIMULATED_SHOTS = (1, 100), (8, 800), (64, 800), (256, 800)
 FEW_ITERATIONS = 2  # at 4K, where sixteen take minutes a frame
 
 
