@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from threading import Timer
@@ -81,9 +82,13 @@ def dream(client, opened, network, about=HERE, on_message=print, on_frame=lambda
 
 def kill_workers(choose):
     """Send SIGKILL to those of this process's workers that ``choose`` chooses."""
-    workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-    for worker in choose(workers):
+    for worker in choose([child for child in psutil.Process().children() if is_worker(child)]):
         worker.kill()
+
+
+def is_worker(process):
+    with suppress(psutil.ZombieProcess, psutil.NoSuchProcess):  # it has just been killed
+        return "spawn_main" in " ".join(process.cmdline())
 
 
 # --- The same bytes --------------------------------------------------------------------------------
@@ -207,6 +212,7 @@ def test_pictures_are_sent_from_where_they_are(sent):
     received = memoryview(bytearray(content))
     copy = deserialize(header, [text, received])
     assert copy == sent and copy.content.obj is received.obj
+    assert deserialize(*serialize(copy, context={"pickle-protocol": 4})) == sent
 
 
 def test_dreams_come_straight_from_workers_that_are_reached_else_by_way_of_the_scheduler(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pickle import PickleBuffer
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 from uuid import uuid4
 
 import distributed
@@ -73,11 +73,10 @@ class Job:
 class Uncopied:
     """A dataclass whose bytes Dask sends from where they are, and receives into what they then stay in."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        send = PickleBuffer if int(protocol) >= 5 else bytes  # some of Dask's messages are pickled by protocol 4
         values = (getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]
-        return type(self), tuple(
-            PickleBuffer(value) if isinstance(value, (bytes, memoryview)) else value for value in values
-        )
+        return type(self), tuple(send(value) if isinstance(value, (bytes, memoryview)) else value for value in values)
 
 
 @dataclass(frozen=True)
