@@ -8,7 +8,7 @@ from scipy import fft
 from deepdream.errors import UsageError
 from deepdream.options import Colors, DreamOptions, FlowMode, FlowOptions, RenderOptions
 from deepdream.picture import ascent, objectives
-from deepdream.picture.look import FLOOR, Look
+from deepdream.picture.look import FLOOR, MEAN_GAIN, Look
 
 CPU = torch.device("cpu")
 LOW, HIGH = torch.zeros(3, 1, 1), torch.full((3, 1, 1), 255.0)
@@ -23,7 +23,9 @@ def noise(*shape, seed=0):
 def test_smoothing_weights_the_spectrum_as_documented(size, smooth):
     gradient = noise(3, *size).numpy()
     frequency = np.hypot(fft.fftfreq(size[0])[:, None], fft.fftfreq(size[1]))
-    wanted = fft.ifft2(fft.fft2(gradient.astype(np.float64)) * np.maximum(frequency, FLOOR) ** -smooth).real
+    spectrum = np.maximum(frequency, FLOOR) ** -smooth
+    spectrum[0, 0] *= MEAN_GAIN
+    wanted = fft.ifft2(fft.fft2(gradient.astype(np.float64)) * spectrum).real
     smoothed = Look(size, CPU, smooth, Colors.DREAM).apply(torch.from_numpy(gradient))
     np.testing.assert_allclose(smoothed, wanted, atol=1e-3 * abs(wanted).max())
 
@@ -92,6 +94,15 @@ def test_a_smoothed_dream_is_painted_and_not_carved(default_network, photograph)
         dreamed = ascent.dream(picture, *arguments, np.random.default_rng(0))
         shares.append(fine_share(np.float32(dreamed) - picture))
     assert shares[1] < 0.6 * shares[0]
+
+
+@pytest.mark.parametrize("layer", ["fire6/concat", "fire8/concat"])
+@pytest.mark.parametrize("name", ["astronaut.png", "coffee.png"])
+def test_smooth_steps_hold_the_brightness_where_activations_have_no_zero_mean(squeezenet, photograph, name, layer):
+    picture, options = photograph(name, (160, 240)), DreamOptions(smooth=1, iterations=20)
+    arguments = squeezenet, layer, options, RenderOptions().divide, objectives.l2
+    dreamed = ascent.dream(picture, *arguments, np.random.default_rng(0))
+    assert abs(dreamed.mean() - picture.mean()) < 3
 
 
 def test_only_the_stabilised_dream_is_smooth_by_default():

@@ -20,7 +20,7 @@ from deepdream.geometry import VIEW_ANGLE, Tile, view_side
 from deepdream.motion import flow, inheritance
 from deepdream.motion.inheritance import estimate_motion, motion_mask, parallels
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
-from deepdream.picture import ascent, objectives
+from deepdream.picture import ascent, look, objectives
 from deepdream.picture.sphere import MAX_PITCH, MAX_ROLL, MAX_YAW, VIEWS, Sphere, area_weights, random_turn
 from deepdream.render.dream_size import lay_on, take_off
 from deepdream.video.ffmpeg import ffmpeg_binary
@@ -150,7 +150,8 @@ def test_a_step_follows_the_gradients_of_the_views(small_network, smooth):
     gradients = [small_network.gradient(view, "mixed", objectives.l2) for view in views]
     if smooth:
         rows, columns = np.fft.fftfreq(sphere.side)[:, None], np.fft.fftfreq(sphere.side)
-        spectrum = 1 / np.maximum(np.hypot(rows, columns), 1 / 16)
+        spectrum = 1 / np.maximum(np.hypot(rows, columns), look.FLOOR)
+        spectrum[0, 0] *= look.MEAN_GAIN
         gradients = [torch.from_numpy(np.fft.ifft2(np.fft.fft2(one) * spectrum).real).float() for one in gradients]
     wanted = sphere.fetch(torch.stack(gradients), turn)
     list(ascent.ascend(x, small_network, "mixed", objectives.l2, options, np.random.default_rng(7)))

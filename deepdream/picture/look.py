@@ -10,6 +10,7 @@ import torch
 from deepdream.options import Colors
 
 FLOOR = 1 / 16  # cycles a pixel: coarser waves count as these, else brightness drifts and large areas take a tint
+MEAN_GAIN = 1.4  # of brightness as a whole, beside the coarsest waves: it holds what clipping to black and white moves
 
 # A factor of the covariance of the colours (R, G, B) of ImageNet's photographs, in 0..1: Olah, Mordvintsev and Schubert
 # (2017), Feature Visualization, from whose lucid library the figures are.
@@ -45,10 +46,12 @@ class Look:
 
 
 def _spectrum(size: tuple[int, int], device: torch.device, smooth: float) -> torch.Tensor:
-    """max(f, FLOOR) ** -smooth at the frequencies of `torch.fft.rfft2`: (h, w // 2 + 1)."""
+    """max(f, FLOOR) ** -smooth at the frequencies of `torch.fft.rfft2`, more at 0: (h, w // 2 + 1)."""
     rows = torch.fft.fftfreq(size[0], device=device)[:, None]
     columns = torch.fft.rfftfreq(size[1], device=device)
-    return torch.hypot(rows, columns).clamp_(min=FLOOR).pow_(-smooth)
+    spectrum = torch.hypot(rows, columns).clamp_(min=FLOOR).pow_(-smooth)
+    spectrum[0, 0] *= MEAN_GAIN
+    return spectrum
 
 
 def _mixing(colors: Colors) -> torch.Tensor:
