@@ -98,8 +98,14 @@ def check_panorama(size: tuple[int, int], where: object) -> None:
 
 
 def view_side(width: int) -> int:
-    """The side of a view of a panorama of ``width``: in its middle it is as dense as the panorama's equator."""
-    return max(MIN_VIEW_SIDE, math.ceil(width / math.pi * VIEW_REACH))
+    """The side of a view of a panorama of ``width``: in its middle it is at least as dense as the panorama's equator.
+
+    It has no prime factor above 13: Fourier transforms of other sizes take several times as long.
+    """
+    side = max(MIN_VIEW_SIDE, math.ceil(width / math.pi * VIEW_REACH))
+    while pow(2 * 3 * 5 * 7 * 11 * 13, side.bit_length(), side):  # 0 where it divides a power of their product
+        side += 1
+    return side
 
 
 def _smallest_grid(height: int, width: int, options: DivideOptions) -> tuple[int, int]:

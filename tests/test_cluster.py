@@ -345,11 +345,22 @@ def test_a_death_is_blamed_on_the_frame_that_the_worker_began_last(client, sourc
 
     die(["frame 3", "frame 4"])
     die(["frame 4/tile 1"])
-    die([])  # the first of those that it had
-    assert blaming._deaths == {4: 2, 3: 1}
-    die(["frame 4"])
-    with pytest.raises(DreamError, match="4.png: 4 workers ended while they dreamed it"):
+    die([])  # it had begun none
+    assert blaming._deaths == {4: 2}
+    with pytest.raises(DreamError, match="4.png: 3 workers ended while they dreamed it"):
         die(["frame 4"])
+
+
+def test_where_workers_end_before_they_begin_anything_the_render_ends(client, source, small_network, small, tmp_path):
+    opened = open_small_render(source, tmp_path / "out", small_network, INDEPENDENT)
+    opened.journal.close()
+    dying, key = Team(client, opened, small, HERE, print), "frame 3"
+    dying._in_flight, dying._most_workers = {namedtuple("Future", "key")(key): _Task(3, 0, print, (), "")}, 2
+    lost = {"processing-tasks": [key], "worker": "tcp://127.0.0.1:1"}
+    for _ in range(5):  # all workers may go at once, and those that come after them
+        dying._on_event({"action": "remove-worker", "expected": False, **lost})
+    with pytest.raises(DreamError, match="3.png: 6 workers ended"):
+        dying._on_event({"action": "remove-worker", "expected": False, **lost})
 
 
 def test_where_all_frames_end_their_workers_the_render_ends(client, source, small_network, small, tmp_path):

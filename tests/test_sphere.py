@@ -1,6 +1,7 @@
 """Panoramas: views of the sphere and back, all that wraps round, and the dream on them."""
 
 import json
+import math
 import shutil
 import subprocess
 from dataclasses import replace
@@ -122,6 +123,13 @@ def test_views_are_those_of_ffmpegs_v360(photograph, tmp_path, number, yaw, pitc
     ours, theirs = views[number].permute(1, 2, 0).numpy(), np.float32(read_frame(tmp_path / "view.png"))
     assert np.abs(ours - theirs).mean() < 4  # it rounds places
     assert min(np.abs(other - theirs).mean() for other in (ours[::-1], ours[:, ::-1], ours.swapaxes(0, 1))) > 10
+
+
+def test_views_have_sizes_that_are_quickly_transformed():
+    for width in range(32, 4097, 61):
+        side, dense = view_side(width), width / np.pi * np.tan(np.radians(VIEW_ANGLE / 2))
+        assert max(32, dense) <= side < 1.1 * max(32, dense) + 1
+        assert math.prod(prime**12 for prime in (2, 3, 5, 7, 11, 13)) % side == 0
 
 
 def test_rows_weigh_as_much_as_they_cover_of_the_sphere():
@@ -273,12 +281,13 @@ def test_what_is_inherited_goes_on_across_the_border(photograph, mode):
         assert left[0] < 0.85 * left[1]  # a panorama is eased more
 
 
-def test_the_closing_border_is_like_any_column(source, tmp_path, small_network):
-    """By the measure of seams."""
+def test_the_closing_border_is_like_any_column(photograph, tmp_path, small_network):
+    """By the measure of seams, wherever in the picture the border lies."""
+    source = save_frames([np.roll(panorama(photograph), 11 * k, 1) for k in range(12)], tmp_path / "source")
     options = {"iterations": 8, "octaves": 1, "flow": FlowOptions(blend_static=0)}
     render(source, tmp_path / "out", small_network, panorama=True, **options)
     sides, jumps = (Tile(0, 64, 0, 64), Tile(0, 64, 64, 128)), []
-    for number in range(3):
+    for number in range(12):
         frame, dream = read_frame(source / f"{number}.png"), read_frame(tmp_path / "out" / f"frame_{number:06d}.png")
         jumps.append(border_jumps(np.roll(dream, 64, 1), np.roll(frame, 64, 1), sides)[0])
     across, beside = np.mean(jumps, 0)

@@ -110,6 +110,7 @@ class Team:
         self._in_flight: dict[distributed.Future, _Task] = {}
         self._deaths: Counter[int] = Counter()  # of workers, by the number of the unfinished frame in hand
         self._deaths_in_vain = 0  # since a frame was finished
+        self._most_workers = 0  # that were there at a time
 
     def __enter__(self) -> "Team":
         begun = f"{self._resource} begun"
@@ -351,6 +352,7 @@ class Team:
                 if self._is_near is None:
                     self._is_near = self._client.sync(self._reaches, address)
                 self._admitted.add(address)
+                self._most_workers = max(self._most_workers, len(self._admitted))
         elif about.get("action") == "remove-worker":
             self._loop.add_callback(self._client.rpc.remove, about["worker"])  # else results are waited for
             self._admitted.discard(about["worker"])
@@ -371,17 +373,20 @@ class Team:
         """A worker has ended to which these tasks were assigned, of which it began one last, unless it began none.
 
         Raises `DreamError` for a frame that ends its workers. Workers that come and go end with some frame in hand,
-        too, so it must have been that of more deaths than all other unfinished frames; or none is finished any more.
+        too, so it must have been that of more deaths than all other unfinished frames; or none is finished any more,
+        though each worker and each frame had its turns. A frame that waited is not to blame.
         """
         frames = {key.partition(OF_FRAME)[0] for key in keys}
         lost = {str(future.key): task.number for future, task in self._in_flight.items() if future.key in frames}
         if not lost:
             return
-        self._deaths[lost.get((in_hand or "").partition(OF_FRAME)[0], next(iter(lost.values())))] += 1
         self._deaths_in_vain += 1
-        number, deaths = self._deaths.most_common(1)[0]
-        alone = 2 * deaths - self._deaths.total() >= ATTEMPTS
-        if alone or self._deaths_in_vain >= ATTEMPTS * len(self._in_flight):
+        begun = (in_hand or "").partition(OF_FRAME)[0]
+        if begun in lost:
+            self._deaths[lost[begun]] += 1
+        number, deaths = (*self._deaths.most_common(1), (next(iter(lost.values())), self._deaths_in_vain))[0]
+        alone = 2 * self._deaths[number] - self._deaths.total() >= ATTEMPTS
+        if alone or self._deaths_in_vain >= ATTEMPTS * max(len(self._in_flight), self._most_workers):
             raise DreamError(
                 f"{self.render.frames.paths[number]}: {deaths} workers ended while they dreamed it (out of memory?); "
                 "the same command goes on from here"
