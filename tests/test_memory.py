@@ -308,7 +308,7 @@ def test_the_largest_part_of_all_octaves_counts(default_network, free, mode, sid
 def test_a_panorama_is_told_of_its_views_and_a_smaller_dream(default_network, free):
     free(1e9)
     line = memory.warning(default_network, LAYERS, (4096, 2048), options(panorama=True))
-    assert "in views of 1351x1351 need" in line and line.endswith("are free: dream smaller (--dreamwidth)")
+    assert "in views of 1352x1352 need" in line and line.endswith("are free: dream smaller (--dreamwidth)")
     error = memory.explain(MemoryError("full"), default_network, LAYERS, (4096, 2048), options(panorama=True))
     assert error.endswith("; dream smaller (--dreamwidth)") and "-d" not in error.replace("--dreamwidth", "")
     whole, flat = (memory._fixed_bytes((4096, 2048), options(panorama=value)) for value in (True, False))
