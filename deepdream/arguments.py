@@ -1,6 +1,7 @@
 """The command line as words, and as checked options: the parser is built from `deepdream.options`."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
@@ -10,6 +11,8 @@ from deepdream.errors import UsageError
 from deepdream.options import GROUPS, SETTINGS, Arguments
 from deepdream.schedule import has_keyframes
 from deepdream.settings import options_from
+
+_DREAM_AWAY = re.compile(r"-\s*[\d.]+\s*\*")
 
 EPILOG = """examples:
   %(prog)s -i clip.mov -o Video.mp4              extract, dream and create in one
@@ -56,17 +59,22 @@ def parse(words: Sequence[str]) -> Arguments:
 def _join_names(words: Sequence[str]) -> list[str]:
     """``-i -clip.mov`` as ``--input=-clip.mov``: a name that starts with a dash is still a name.
 
-    And ``-itr 0:10, 48:16`` as one value, as it is with quotes.
+    ``-itr 0:10, 48:16`` as one value, as it is with quotes. ``-l -0.5*conv1`` with a space before the minus, which a
+    parser takes for no option then.
     """
     long_names = {name: setting.name for setting in SETTINGS if setting.takes_text for name in setting.names}
+    lists = {name for setting in SETTINGS if setting.argument.get("nargs") == "+" for name in setting.names}
     known = {name for setting in SETTINGS for name in setting.names} | {"-h", "--help", "--version"}
     joined: list[str] = []
     for word in words:
-        long_name = long_names.get(joined[-1]) if joined else None
+        before = joined[-1] if joined else ""
+        long_name = long_names.get(before)
         if long_name and word.startswith("-") and word not in known:
             joined[-1] = f"{long_name}={word}"
-        elif joined and has_keyframes(joined[-1]) and joined[-1].endswith(",") and word not in known:
+        elif has_keyframes(before) and before.endswith(",") and word not in known:
             joined[-1] += f" {word}"
+        elif _DREAM_AWAY.match(word) or (before in lists and word.startswith("-") and word not in known):
+            joined.append(f" {word}")
         else:
             joined.append(word)
     return joined

@@ -385,6 +385,14 @@ def test_what_cannot_be_is_one_line_before_any_work(tmp_path, small_folder, caps
     assert told in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "Out").exists()
 
 
+@pytest.mark.parametrize("more, target", [([], "dream.png"), (["--frames", "3"], "Out")])
+def test_a_picture_of_another_shape_is_named_before_the_network_loads(photograph, tmp_path, capsys, more, target):
+    Image.fromarray(photograph("coffee.png", (60, 80))).save(tmp_path / "photo.png")
+    command = ["-i", tmp_path / "photo.png", "-o", tmp_path / target, "-t", tmp_path / "none", "--panorama"]
+    assert dreamer.main([*map(str, command), *more]) == 2
+    assert "photo.png: --panorama takes" in capsys.readouterr().err and not (tmp_path / target).exists()
+
+
 def test_a_preview_goes_on_across_the_border(source, tmp_path, small_network):
     turned = [np.roll(read_frame(source / f"{number}.png"), 64, 1) for number in range(3)]
     save_frames(turned, tmp_path / "turned")

@@ -1,5 +1,6 @@
 """What a frame dreams towards: texts read, and resolved to a network's layers, channels and classes."""
 
+import shlex
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dreamer
+from deepdream import arguments
 from deepdream.errors import ModelError, UsageError
 from deepdream.networks import load_network, resolve_layers
 from deepdream.options import CUSTOM_LOOP
@@ -216,3 +218,21 @@ def test_targets_take_turns_and_make_renders_of_their_own(small_folder, frames, 
     assert dreamer.main([*words, "-l", "mixed", "--overwrite"]) == 0
     assert (out / "frame_000000.png").read_bytes() == mixed  # a plain layer is dreamed as ever
     assert (out / "frame_000001.png").read_bytes() != both
+
+
+@pytest.mark.parametrize("words", [["-1*mixed"], ["-.5*mixed", "pool1"], ["-mixed+pool1"], ["pool1", "-2*mixed"]])
+def test_a_target_may_begin_with_a_minus(small_folder, frames, tmp_path, capsys, words):
+    command = ["-i", frames, "-o", tmp_path / "Out", "-t", small_folder, "-oct", 1, "-itr", 1, "-l"]
+    assert dreamer.main([*map(str, command), *words, "-j", "2"]) == 0
+    assert dreamer.main(["--settings", str(tmp_path / "Out" / "frame_000000.png")]) == 0
+    told = shlex.split(capsys.readouterr().out)
+    again = arguments.parse(told[1:]).render.dream
+    assert again.jitter == 2
+    assert [str(parse_target(word, ())) for word in again.layers] == [str(parse_target(word, ())) for word in words]
+
+
+def test_what_is_no_target_after_one_is_still_an_option(capsys):
+    assert dreamer.main(["-i", "a", "-o", "b", "-l", "mixed", "-xyz", "3"]) == 2
+    assert "unrecognized arguments: -xyz 3" in capsys.readouterr().err
+    assert dreamer.main(["-i", "a", "-o", "b", "-l", "-itr", "3"]) == 2
+    assert "--layers: expected at least one argument" in capsys.readouterr().err

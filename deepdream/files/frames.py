@@ -68,7 +68,7 @@ def open_frames(
     directory = Path(directory)
     if not directory.is_dir():
         what = "is a file, not a directory of frames" if directory.exists() else "does not exist"
-        raise UsageError(f"{directory} {what}; -i takes the directory of extracted frames")
+        raise UsageError(f"{directory} {what}; -i takes a directory of frames, a video or a picture")
     unwanted = {Path(path).resolve() for path in leave_out}
     files = [
         path

@@ -15,7 +15,7 @@ from deepdream.files.masks import find_masks
 from deepdream.files.note import dream_note
 from deepdream.files.photo import check_photo, dive_frames, read_photo, write_photo
 from deepdream.files.space import FIRST_FRAMES, frame_bytes, space_warning
-from deepdream.geometry import at_width
+from deepdream.geometry import at_width, check_panorama
 from deepdream.memory import predict as memory
 from deepdream.modes.job import Job
 from deepdream.networks.network import Network
@@ -57,7 +57,7 @@ def dream_directory(job: Job, loaded: "Loaded | None" = None, is_dive: bool = Fa
         frames = dive_frames(source, run.frames or 1, options.image_type)
     else:
         frames = open_frames(source, options.image_type, leave_out=filter(None, values_of(options.guide)))
-    check_source(frames, job.target)  # before the network loads
+    check_source(frames, job.target, options.dream.panorama)  # before the network loads
     masks = check_mask(options.mask, len(frames.paths))
     network, layers = loaded or job.load_network()
     note = None
@@ -163,11 +163,14 @@ def dream_picture(job: Job) -> None:
     check_photo(target, source, arguments.run.overwrite)
     options = job.options(source.parent)
     photo = read_photo(source).at_width(options.dream.preview)
+    size = photo.pixels.shape[1::-1]
+    if options.dream.panorama:
+        check_panorama(size, source)
     if options.mask:
         find_masks(options.mask, 1)
     network, layers = job.load_network()
     options = with_layers(options, layers)
-    size, first = photo.pixels.shape[1::-1], at(options, 0)
+    first = at(options, 0)
     names = values_of(options.dream.layers)[0]
     dreamed = network, names, size, first
     warning = memory.warning(*dreamed)

@@ -25,7 +25,7 @@ from deepdream.picture.look import Look
 from deepdream.picture.objectives import WeightedSum
 from deepdream.picture.sphere import VIEWS, Sphere, area_weights, random_turn
 
-BATCH_PIXELS = 180_000  # small views go through the network together, up to so many pixels: each call costs time
+BATCH_PIXELS = 350_000  # small views go through the network together, up to so many pixels: each call costs time
 
 
 @dataclass(frozen=True)
@@ -260,13 +260,14 @@ def _turned(
 ) -> Iterator[_Gradient]:
     """The gradients of a panorama (3, h, w) as it changes, seen in six views that are turned at random before each."""
     at_once = max(n for n in (1, 2, 3, 6) if n == 1 or n * math.prod(sphere.view_size) <= BATCH_PIXELS)
-    gradient_of = _gradient_function(ascent, [slice(k, k + at_once) for k in range(0, VIEWS, at_once)])
+    parts = [slice(k, k + at_once) for k in range(0, VIEWS, at_once)]
+    gradient_of = _gradient_function(ascent, parts)
     whole = slice(None), slice(None), slice(None)
     while True:
         turn = random_turn(rng)
         gradients = gradient_of(sphere.views(x, turn))
-        for gradient in gradients:
-            gradient.copy_(look.apply(gradient))
+        for part in parts:
+            gradients[part] = look.apply(gradients[part])
         yield sphere.fetch(gradients, turn), [(whole, whole)]
 
 

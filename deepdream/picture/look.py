@@ -27,11 +27,11 @@ class Look:
         self._keeps_chroma = colors == Colors.SOURCE
 
     def apply(self, gradient: torch.Tensor) -> torch.Tensor:
-        """A gradient (3, h, w), BGR, as it is to be ascended. The picture is rolled, so the transform may wrap."""
+        """A gradient (..., 3, h, w), BGR, as it is to be ascended. The picture is rolled, so the transform may wrap."""
         if self._spectrum is not None:
             gradient = torch.fft.irfft2(torch.fft.rfft2(gradient).mul_(self._spectrum), s=self._size)
         if self._mixing is not None:
-            gradient = torch.einsum("ij,jhw->ihw", self._mixing, gradient)
+            gradient = torch.einsum("ij,...jhw->...ihw", self._mixing, gradient)
         return gradient
 
     def clip(self, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:

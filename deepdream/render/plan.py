@@ -149,9 +149,7 @@ def check_render(
 ) -> None:
     """Check all that `open_render` checks before it looks into the output. Masks are left out."""
     dream = options.dream
-    full_size = check_source(frames, output)
-    if dream.panorama:
-        check_panorama(full_size, frames.path)
+    full_size = check_source(frames, output, dream.panorama)
     size = at_width(full_size, dream.preview)
     if math.prod(size) > MAX_FRAME_PIXELS:
         raise UsageError(f"--preview {dream.preview}: dreams of {size[0]}x{size[1]} pixels are too large")
@@ -163,7 +161,7 @@ def check_render(
         check_reach(variant.dream, variant.dream.layers, dream_size, network)
 
 
-def check_source(frames: FrameDirectory, output: Path | str) -> tuple[int, int]:
+def check_source(frames: FrameDirectory, output: Path | str, panorama: bool = False) -> tuple[int, int]:
     """The (w, h) of frames that can be dreamed into ``output``; `UsageError` says why they cannot."""
     source, target = frames.path.resolve(), Path(output).resolve()
     # `samefile` also knows names that differ in case alone, where the system does not distinguish them.
@@ -175,6 +173,8 @@ def check_source(frames: FrameDirectory, output: Path | str) -> tuple[int, int]:
         raise UsageError(f"the output {output} lies inside the input {frames.path}; choose one beside it")
     if min(frames.size) < 2:
         raise UsageError(f"{frames.path}: frames of {frames.size[0]}x{frames.size[1]} are too small; 2x2 is the least")
+    if panorama:
+        check_panorama(frames.size, frames.path)
     return frames.size
 
 
