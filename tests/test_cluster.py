@@ -35,6 +35,7 @@ from deepdream.errors import DreamError, UsageError, is_out_of_memory
 from deepdream.machine import describe
 from deepdream.networks.portable import portable
 from deepdream.options import ClusterOptions, DivideMode, DivideOptions, FlowMode, FlowOptions, NetworkOptions
+from deepdream.picture import ascent
 from deepdream.render import cluster, tasks, team
 from deepdream.render.cluster import open_cluster
 from deepdream.render.team import Team, _Task, chains_of
@@ -141,6 +142,28 @@ def test_tiles_of_a_chain_run_side_by_side(client, small_network, small, tmp_pat
     steps = sorted(path.name.split("-") for path in tmp_path.glob("*-*"))
     assert sum(before[1] != after[1] for before, after in pairwise(steps)) > len(steps) / 2  # the workers in turn
     assert len({process for _, process in steps[: len(steps) // 4]}) == 2  # from the first frame on
+
+
+def test_a_frame_whose_tiles_were_waited_for_is_not_kept(client, source, small_network, small, tmp_path):
+    def poll_often():
+        tasks.POLL_SECONDS = 0.001
+        gc.disable()
+
+    def poll_seldom():
+        tasks.POLL_SECONDS = 1.0
+        gc.enable()
+
+    def count():
+        return sum(type(each) is ascent.TileAscent for each in gc.get_objects())
+
+    opened = open_small_render(source, tmp_path / "out", small_network, divide=DivideOptions(DivideMode.TILES, 30, 30))
+    client.run(poll_often)
+    dream(client, opened, small)
+    deadline = time.monotonic() + 20
+    while any(client.run(count).values()) and time.monotonic() < deadline:
+        time.sleep(0.1)  # the last ones are let go a little later
+    assert not any(client.run(count).values())
+    client.run(poll_seldom)
 
 
 def test_a_tile_that_ends_its_workers_ends_the_render(client, small_network, small, tmp_path):
@@ -455,7 +478,7 @@ def test_a_worker_that_rounds_otherwise_is_refused(client, source, small_network
         process.kill()
         process.wait()
     (line,) = (line for line in told if "is not used" in line)
-    assert "(tcp://127.0.0.1:" in line and "ODD there" in line
+    assert line.startswith("worker odd (tcp://127.0.0.1:") and "ODD there" in line
     assert {report.worker for report in reports} <= {"0", "1"}
 
 

@@ -66,6 +66,7 @@ def open_cluster(options: ClusterOptions, on_message: OnMessage, gpus: int = 0) 
     settings |= {"distributed.scheduler.worker-ttl": WORKER_TTL, "distributed.scheduler.allowed-failures": NO_LIMIT}
     settings["distributed.deploy.lost-worker-timeout"] = f"{LOST_SECONDS}s"
     settings |= {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}  # nobody is to look on
+    settings["distributed.worker.profile.enabled"] = False  # it stops what computes a hundred times a second
     with (
         dask.config.set(settings),
         LocalCluster(

@@ -7,11 +7,10 @@ worker is lost.
 
 import time
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
 from pickle import PickleBuffer
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Any, Protocol, SupportsIndex
 from uuid import uuid4
 
@@ -155,10 +154,12 @@ def _ascend_tiles(job: Job, task: FrameTask, stop: "_StopWhenCancelled", tiles: 
         )
         for tile in tiles
     ]  # fmt: skip
-    while waiting := [future for future in futures if not future.done()]:
-        with suppress(TimeoutError):
-            distributed.wait(waiting, timeout=POLL_SECONDS)
-        stop()
+    finished = Semaphore(0)  # `distributed.wait` fails where its time is up, in a cycle that keeps the frame's memory
+    for future in futures:
+        future.add_done_callback(lambda future: finished.release())
+    for _ in futures:
+        while not finished.acquire(timeout=POLL_SECONDS):
+            stop()
     return client.gather(futures)
 
 
@@ -248,5 +249,5 @@ class Admission(WorkerPlugin):
             # Tasks that found no worker are looked at again when one changes its status, not when it offers resources.
             worker.status = distributed.Status.paused
             worker.status = distributed.Status.running
-        about = {"worker": str(worker.name), "address": worker.address, "different": different}
+        about = {"name": str(worker.name), "address": worker.address, "different": different}
         worker.log_event(self.resource, about)

@@ -347,7 +347,7 @@ class Team:
             different, address = about["different"], about["address"]
             if different and address not in self._refused:
                 self._refused.add(address)
-                self._on_message(f"worker {about['worker']} ({address}) is not used: {', '.join(different)}")
+                self._on_message(f"worker {about['name']} ({address}) is not used: {', '.join(different)}")
             elif not different:
                 if self._is_near is None:
                     self._is_near = self._client.sync(self._reaches, address)
