@@ -122,6 +122,24 @@ def test_a_cluster_dreams_what_one_process_dreams(place, command, alone):
     assert read_dreams(place / "Killed") == read_dreams(place / "Slow")
 
 
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/cwd"), reason="NOT TESTED without a path that each process has its own of"
+)
+@pytest.mark.parametrize("can_keep", [True, False], ids=["kept", "not kept"])
+def test_workers_that_lack_the_network_are_sent_it(place, command, small_folder, can_keep):
+    shutil.copytree(small_folder, place / "network")
+    (elsewhere := place / "elsewhere").mkdir()
+    cache, theirs = place / "cache", ("-t", "/proc/self/cwd/network")
+    if not can_keep:
+        cache.write_bytes(b"a file")
+    with dask(elsewhere, {"XDG_CACHE_HOME": str(cache)}):
+        words = command("Many", "--cluster", elsewhere / "scheduler.json", *theirs)
+        assert end(dreamer(place, *words))[0] == 0
+    assert end(dreamer(place, *command("Alone", *theirs)))[0] == 0
+    assert read_dreams(place / "Many") == read_dreams(place / "Alone")
+    assert len(list(cache.rglob("*.caffemodel"))) == can_keep
+
+
 def test_a_live_picture_shows_what_the_workers_have_saved(place, command):
     hidden = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
     assert end(dreamer(place, *command("Output", "--workers", 1, "-v", 3), environment=hidden))[0] == 0

@@ -214,7 +214,9 @@ def _load(job: Job) -> Network:
         if job.network_key is None:
             raise DreamError("the files of the network have changed since the render began")
         with distributed.worker_client() as client:
-            return distributed.Future(job.network_key, client).result()
+            contents: distributed.Future[Contents] = distributed.Future(job.network_key, client)
+            client._inform_scheduler_of_futures()  # that this one waits: to make a future of a key does not tell it
+            return contents.result()
 
     with _LOADING:
         if job.network not in _networks:

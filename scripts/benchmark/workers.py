@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import dask
 import distributed
 import numpy as np
 import psutil
@@ -35,6 +36,8 @@ from deepdream.render.plan import Render, open_render
 
 REAL = "--flow 2 --preview 320 --layers block_9/output --gpu 0 -v 0".split()
 SHOT_SECONDS, SHOT_SPREAD, FRAME_RATE = 4.0, 0.8, 25  # median length of a shot, and the deviation of its logarithm
+# What each worker does a hundred times, or twice, a second, which hundreds do not do on two cores elsewhere.
+ALONE = {"distributed.worker.profile.enabled": False, "distributed.admin.system-monitor.interval": "1h"}
 FRAME_SPREAD = 0.1  # deviation of the logarithm of a frame's time, within a render
 START = (
     f"import sys; sys.path[:0] = {sys.path!r}; from benchmark import workers; workers.{{}}(*map(eval, sys.argv[1:]))"
@@ -186,6 +189,7 @@ def serve_workers(address: str, count: int) -> None:
 
 async def _serve(count: int, kind: Callable[..., distributed.core.Server], *where: str, **settings: int) -> None:
     logging.disable()
+    dask.config.set(ALONE)
     servers = [kind(*where, host="127.0.0.1", dashboard=False, **settings) for _ in range(count)]
     await asyncio.gather(*servers)
     print(servers[0].address, flush=True)
