@@ -98,14 +98,16 @@ def check_panorama(size: tuple[int, int], where: object) -> None:
 
 
 def view_side(width: int) -> int:
-    """The side of a view of a panorama of ``width``: in its middle it is at least as dense as the panorama's equator.
+    """The side of a view of a panorama of ``width``: in its middle it is at least as dense as the equator."""
+    return fast_length(max(MIN_VIEW_SIDE, math.ceil(width / math.pi * VIEW_REACH)))
 
-    It has no prime factor above 13: Fourier transforms of other sizes take several times as long.
-    """
-    side = max(MIN_VIEW_SIDE, math.ceil(width / math.pi * VIEW_REACH))
-    while pow(2 * 3 * 5 * 7 * 11 * 13, side.bit_length(), side):  # 0 where it divides a power of their product
-        side += 1
-    return side
+
+def fast_length(length: int) -> int:
+    """The least that is not below ``length`` and has no prime factor above 13: Fourier transforms of other lengths take
+    several times as long."""
+    while pow(2 * 3 * 5 * 7 * 11 * 13, length.bit_length(), length):  # 0 where it divides a power of their product
+        length += 1
+    return length
 
 
 def _smallest_grid(height: int, width: int, options: DivideOptions) -> tuple[int, int]:

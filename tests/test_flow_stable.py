@@ -51,8 +51,8 @@ def test_the_fine_flow_of_a_shifted_photograph_is_its_shift(photograph, right, d
 
 
 def test_the_quick_flow_of_a_shifted_photograph_is_its_shift_too(photograph):
-    previous, current = shifted(photograph("coffee.png", (280, 440)), 5, -3)
-    assert max(current.shape) > flow.QUICK_FLOW_SIDE
+    previous, current = shifted(photograph("coffee.png", (320, 480)), 5, -3)
+    assert max(current.shape) > flow.FINE_FLOW_SIDE
     estimated = flow.estimate_fine_flow(current, previous, quick=True)
     assert np.abs(np.median(estimated, (0, 1)) - (-5, 3)).max() < 0.1
 

@@ -18,7 +18,7 @@ def noise(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (24, 31), (97, 64), (30, 45)])
+@pytest.mark.parametrize("size", [(1, 1), (24, 32), (98, 65), (30, 45)])
 @pytest.mark.parametrize("smooth", [0.5, 1.0, 2.0])
 def test_smoothing_weights_the_spectrum_as_documented(size, smooth):
     gradient = noise(3, *size).numpy()
@@ -28,6 +28,17 @@ def test_smoothing_weights_the_spectrum_as_documented(size, smooth):
     wanted = fft.ifft2(fft.fft2(gradient.astype(np.float64)) * spectrum).real
     smoothed = Look(size, CPU, smooth, Colors.DREAM).apply(torch.from_numpy(gradient))
     np.testing.assert_allclose(smoothed, wanted, atol=1e-3 * abs(wanted).max())
+
+
+@pytest.mark.parametrize(("size", "wider"), [((17, 64), (18, 64)), ((30, 31), (30, 32)), ((97, 53), (98, 54))])
+def test_sizes_that_are_slow_to_transform_are_smoothed_with_what_lies_beyond_their_borders(size, wider):
+    gradient, look = noise(3, *size), Look(size, CPU, 1.0, Colors.DREAM)
+    before = [(one - other) // 2 for one, other in zip(wider, size)]
+    around = [(first, one - other - first) for first, one, other in zip(before, wider, size)]
+    wrapped = torch.from_numpy(np.pad(gradient, ((0, 0), *around), "wrap"))
+    inside = [slice(first, first + length) for first, length in zip(before, size)]
+    wanted = Look(wider, CPU, 1.0, Colors.DREAM).apply(wrapped)[:, inside[0], inside[1]]
+    torch.testing.assert_close(look.apply(gradient), wanted)
 
 
 def test_smoothing_wraps_round_the_edges():

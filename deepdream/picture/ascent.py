@@ -92,10 +92,11 @@ def dream(
         trim()
     octaves = pyramid(to_network(picture, network), options.octaves, options.octave_scale, options.panorama)
     detail = torch.zeros_like(octaves[-1])
-    iterations = octave_iterations(options)
-    for number, (base, count) in enumerate(zip(reversed(octaves), reversed(iterations)), 1):
-        size = (base.shape[1], base.shape[2])
-        x = base + resize(detail, size, options.panorama)
+    for number, count in enumerate(reversed(octave_iterations(options)), 1):
+        x = octaves.pop()
+        base = x.clone() if octaves else None  # of the finest nobody asks what was added: at 4K a copy has 100 MB
+        size = (x.shape[1], x.shape[2])
+        x += resize(detail, size, options.panorama)
         weight = None if mask is None else torch.from_numpy(weights(resize_mask(mask, size[::-1]))).to(x.device)[None]
         tiles, here = divide(*size, division), replace(options, iterations=count)
         if ascend_tiles:
@@ -109,10 +110,11 @@ def dream(
             for iteration, mean_gradient in enumerate(steps, 1):
                 if on_step:
                     pixels, current = tile.size[0] * tile.size[1], partial(to_picture, x, network)
-                    on_step(StepReport(number, len(octaves), iteration, size, pixels, mean_gradient.item, current))
+                    on_step(StepReport(number, options.octaves, iteration, size, pixels, mean_gradient.item, current))
         if not torch.isfinite(x.sum()):  # ten times as fast as to look at each value
             raise ModelError(f"the gradient at {layer} is not finite: the weights of {network.name} are broken")
-        detail = x - base
+        if base is not None:
+            detail = x - base
         if is_large:
             trim()
     return to_picture(x, network)

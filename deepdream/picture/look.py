@@ -6,7 +6,9 @@ have. `Look.apply` weights its spectrum by f ** -A (f in cycles a pixel), toward
 """
 
 import torch
+import torch.nn.functional as F
 
+from deepdream.geometry import fast_length
 from deepdream.options import Colors
 
 FLOOR = 1 / 16  # cycles a pixel: coarser waves count as these, else brightness drifts and large areas take a tint
@@ -22,17 +24,28 @@ class Look:
 
     def __init__(self, size: tuple[int, int], device: torch.device, smooth: float, colors: Colors) -> None:
         self._size = size
-        self._spectrum = _spectrum(size, device, smooth) if smooth else None
+        self._fast_size = fast_length(size[0]), fast_length(size[1])
+        self._spectrum = _spectrum(self._fast_size, device, smooth) if smooth else None
         self._mixing = None if colors == Colors.DREAM else _mixing(colors).to(device)
         self._keeps_chroma = colors == Colors.SOURCE
 
     def apply(self, gradient: torch.Tensor) -> torch.Tensor:
         """A gradient (..., 3, h, w), BGR, as it is to be ascended. The picture is rolled, so the transform may wrap."""
         if self._spectrum is not None:
-            gradient = torch.fft.irfft2(torch.fft.rfft2(gradient).mul_(self._spectrum), s=self._size)
+            gradient = self._smooth(gradient)
         if self._mixing is not None:
             gradient = torch.einsum("ij,...jhw->...ihw", self._mixing, gradient)
         return gradient
+
+    def _smooth(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Smoothed at a size that is quickly transformed: on every side goes on what lies beyond the other one."""
+        (height, width), (fast_height, fast_width) = self._size, self._fast_size
+        top, left = (fast_height - height) // 2, (fast_width - width) // 2
+        if self._fast_size != self._size:
+            around = left, fast_width - width - left, top, fast_height - height - top
+            gradient = F.pad(gradient[None], around, "circular")[0]
+        smoothed = torch.fft.irfft2(torch.fft.rfft2(gradient).mul_(self._spectrum), s=self._fast_size)
+        return smoothed[:, top : top + height, left : left + width]
 
     def clip(self, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
         """Bring ``x`` (3, h, w) between ``low`` and ``high`` (3, 1, 1) in place.

@@ -118,6 +118,9 @@ def dream_frame(
     as a shot's first. ``ascend_tiles``: see `ascent.dream`, which says too what is raised.
     """
     undreamed = source.full
+    is_large = math.prod(source.full.shape[:2]) >= TRIM_ABOVE_PIXELS
+    if is_large:
+        trim()  # the flow of such a frame takes more than a part of its dream
     if options.dive and previous is not None:
         source, previous = _move(options, source, previous.dream), None
     inherited, is_cut = _inherit(options, source, previous)
@@ -129,7 +132,7 @@ def dream_frame(
             mask = _share_steps(options, mask, opened)
     if on_cut and (is_cut or opened is not None):
         on_cut(*([] if is_cut else ["the mask opens"]))
-    if math.prod(source.full.shape[:2]) >= TRIM_ABOVE_PIXELS:
+    if is_large:
         trim()  # what reading, saving and the frame before have left, though the dream itself may be small
     dreamed = ascent.dream(
         inherited.start,
