@@ -39,6 +39,8 @@ def test_sizes_that_are_slow_to_transform_are_smoothed_with_what_lies_beyond_the
     inside = [slice(first, first + length) for first, length in zip(before, size)]
     wanted = Look(wider, CPU, 1.0, Colors.DREAM).apply(wrapped)[:, inside[0], inside[1]]
     torch.testing.assert_close(look.apply(gradient), wanted)
+    two = torch.stack([gradient, gradient.flip(1)])
+    torch.testing.assert_close(look.apply(two), torch.stack([wanted, look.apply(gradient.flip(1))]))
 
 
 def test_smoothing_wraps_round_the_edges():

@@ -43,9 +43,9 @@ class Look:
         top, left = (fast_height - height) // 2, (fast_width - width) // 2
         if self._fast_size != self._size:
             around = left, fast_width - width - left, top, fast_height - height - top
-            gradient = F.pad(gradient[None], around, "circular")[0]
+            gradient = F.pad(gradient, around, "circular")
         smoothed = torch.fft.irfft2(torch.fft.rfft2(gradient).mul_(self._spectrum), s=self._fast_size)
-        return smoothed[:, top : top + height, left : left + width]
+        return smoothed[..., top : top + height, left : left + width]
 
     def clip(self, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
         """Bring ``x`` (3, h, w) between ``low`` and ``high`` (3, 1, 1) in place.
