@@ -57,6 +57,15 @@ def test_the_quick_flow_of_a_shifted_photograph_is_its_shift_too(photograph):
     assert np.abs(np.median(estimated, (0, 1)) - (-5, 3)).max() < 0.1
 
 
+def test_the_flow_follows_the_picture_and_not_its_grain(photograph):
+    rng, pair = np.random.default_rng(0), shifted(photograph("rocket.jpg", (260, 400)), 3, 0)
+    grain = rng.normal(0, 10, (2, *pair[0].shape[:2], 1))
+    previous, current = np.uint8(np.clip(pair + grain, 0, 255))
+    back, forward = flow.estimate_fine_flow(current, previous), flow.estimate_fine_flow(previous, current, quick=True)
+    assert np.hypot(*(back - (-3, 0)).transpose(2, 0, 1)).mean() < 0.65
+    assert flow.agreement(back, forward).mean() > 0.7
+
+
 def test_the_flow_of_a_large_frame_is_found_at_reduced_size(photograph):
     """In its own pixels all the same; no side of this one shrinks by a whole number."""
     previous, current = shifted(photograph("coffee.png", (1100, 1801)), 18, -16)

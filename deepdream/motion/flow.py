@@ -16,6 +16,8 @@ FINE_FLOW_SIDE = 400  # pixels: larger frames are shrunk to this for the fine fl
 FINE_FLOW_MIN_SCALE = 0.25  # … but not by more than this
 SAMPLE_REACH = 2  # pixels that a cubic takes on either side
 STRIP = 256  # rows that are sampled at a time
+PATCH = 16  # pixels: smaller ones follow the grain of noisy footage …
+SMALL_PATCH, MIN_SIDE_FOR_PATCH = 12, 256  # … but in small frames larger ones miss fast motion
 FINE_FLOW_MIN_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
 
 
@@ -95,7 +97,7 @@ def estimate_fine_flow(frame: np.ndarray, other: np.ndarray, quick: bool = False
 
 def _search_flow(cv2: ModuleType, grey: list[np.ndarray], quick: bool) -> np.ndarray:
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    search.setPatchSize(12)
+    search.setPatchSize(PATCH if max(grey[0].shape) >= MIN_SIDE_FOR_PATCH else SMALL_PATCH)
     search.setPatchStride(6 if quick else 4)
     if not quick:
         search.setVariationalRefinementIterations(20)  # with its own 5, noisy footage still flickers a sixth more
