@@ -16,6 +16,11 @@ BLEND = FlowOptions(FlowMode.BLEND, threshold=6, blend_flow=0.9, blend_static=0.
 GREY_LEVELS = 0.3
 
 
+def test_equal_frames_have_no_flow():
+    frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    assert flow.estimate_flow(frame, frame.copy()).tolist() == np.zeros((20, 30, 2)).tolist()
+
+
 def smooth(height, width, seed=0):
     """A smooth float picture in 0..255."""
     noise = np.random.default_rng(seed).standard_normal((height, width, 3))
