@@ -79,7 +79,7 @@ def estimate_fine_flow(frame: np.ndarray, other: np.ndarray, quick: bool = False
 
     Dense inverse search at half size, then one variational refinement at full size. A little blur keeps both from
     following the sensor's noise. Frames larger than `FINE_FLOW_SIDE` are compared at reduced size: motion is smooth,
-    and the flow at full size would cost more than it brings. A ``quick`` flow takes a fifth of the time, with fewer
+    and the flow at full size would cost more than it brings. A ``quick`` flow takes less time, with fewer
     patches and without refinement; it serves to check another. Both are compared at one size: flows of two sizes agree
     less, so that less of a dream is taken over.
     """
