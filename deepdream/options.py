@@ -187,9 +187,9 @@ class DreamOptions(Options):
 
     ``octaves`` pictures, each ``octave_scale`` times smaller than the one before, each given ``iterations`` ascent
     steps of ``step_size`` grey levels (mean over the picture) under random shifts of up to ``jitter`` pixels, drawn
-    from ``seed``. With ``taper`` each coarser octave takes one step fewer than the next finer. ``zoom`` enlarges what a
-    frame inherits, ``rotate`` turns it by degrees; ``preview`` is the width in pixels at which to dream (0: the frames'
-    own). ``layers``: names, one a frame, in turn. `deepdream.keyframes` stands in for a value that changes over time.
+    from ``seed``. With ``taper`` all octaves but the finest take a step fewer. ``zoom`` enlarges what a frame inherits,
+    ``rotate`` turns it by degrees; ``preview`` is the width in pixels at which to dream (0: the frames' own).
+    ``layers``: names, one a frame, in turn. `deepdream.keyframes` stands in for a value that changes over time.
     """
 
     layers: tuple[str, ...] = setting(
@@ -286,8 +286,8 @@ class FlowOptions(Options):
     iterations: int | None = setting(
         None, "-fitr", "--flowiterations", low=0, high=100_000, type=int, historic=None,
         keyframes="0:3, 48:6",
-        help=f"with -flow {FlowMode.STABLE:d}: steps of a frame that inherits at the finest octave, each coarser one "
-        "takes one fewer; a shot's first frame takes --iterations at each",
+        help=f"with -flow {FlowMode.STABLE:d}: steps of a frame that inherits at the finest octave, one fewer at the "
+        "others; a shot's first frame takes --iterations at each",
         default_text=f"a quarter of --iterations, at least {MIN_FLOW_ITERATIONS}",
     )  # fmt: skip
     panorama: bool = False

@@ -18,6 +18,7 @@ SAMPLE_REACH = 2  # pixels that a cubic takes on either side
 STRIP = 256  # rows that are sampled at a time
 PATCH = 16  # pixels: smaller ones follow the grain of noisy footage …
 SMALL_PATCH, MIN_SIDE_FOR_PATCH = 12, 256  # … but in small frames larger ones miss fast motion
+TOLERANCE = 1.0  # square pixels by which trusted flows may miss each other where nothing moves
 FINE_FLOW_MIN_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
 
 
@@ -74,36 +75,58 @@ def wrap_around(picture: np.ndarray, margin: int) -> np.ndarray:
     return np.pad(picture, ((0, 0), (margin, margin), (0, 0)), "wrap")
 
 
-def estimate_fine_flow(frame: np.ndarray, other: np.ndarray, quick: bool = False) -> np.ndarray:
+def estimate_fine_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The flow from one source frame to another, finer than `estimate_flow`: float32 (h, w, 2).
 
     Dense inverse search at half size, then one variational refinement at full size. A little blur keeps both from
     following the sensor's noise. Frames larger than `FINE_FLOW_SIDE` are compared at reduced size: motion is smooth,
-    and the flow at full size would cost more than it brings. A ``quick`` flow takes less time, with fewer
-    patches and without refinement; it serves to check another. Both are compared at one size: flows of two sizes agree
-    less, so that less of a dream is taken over.
+    and the flow at full size would cost more than it brings.
     """
     cv2 = opencv()
+    grey, other_grey = _compared(cv2, frame, other)
+    return _enlarge(cv2, _search_flow(cv2, grey, other_grey), frame.shape)
+
+
+def estimate_fine_motion(frame: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`estimate_fine_flow`, and how far it can be trusted: the `agreement`, (h, w), with the flow back.
+
+    The latter takes less time, with fewer patches and without refinement. Both are found and compared at one size:
+    flows of two sizes agree less, and those of a large frame are exact in pixels of the reduced one, not in its own.
+    """
+    cv2 = opencv()
+    grey, other_grey = _compared(cv2, frame, other)
+    flow = _search_flow(cv2, grey, other_grey)
+    trust = agreement(flow, _search_flow(cv2, other_grey, grey, quick=True))
+    height, width = frame.shape[:2]
+    return _enlarge(cv2, flow, frame.shape), cv2.resize(trust, (width, height))
+
+
+def _compared(cv2: ModuleType, frame: np.ndarray, other: np.ndarray) -> list[np.ndarray]:
+    """Two frames in grey as the fine flow compares them."""
     height, width = frame.shape[:2]
     scale = min(1, max(FINE_FLOW_SIDE / max(height, width), FINE_FLOW_MIN_SCALE))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (frame, other)]
-    grey = [cv2.GaussianBlur(cv2.resize(one, size, interpolation=cv2.INTER_AREA), (0, 0), 0.7) for one in grey]
-    flow = _search_flow(cv2, grey, quick)
-    if size == (width, height):
+    return [cv2.GaussianBlur(cv2.resize(one, size, interpolation=cv2.INTER_AREA), (0, 0), 0.7) for one in grey]
+
+
+def _enlarge(cv2: ModuleType, flow: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A flow between frames of ``shape`` (h, w, ...) that was found at reduced size, in their own pixels."""
+    height, width = shape[:2]
+    if flow.shape[:2] == (height, width):
         return flow
-    return cv2.resize(flow, (width, height)) * np.array([width / size[0], height / size[1]], np.float32)
+    return cv2.resize(flow, (width, height)) * np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
 
 
-def _search_flow(cv2: ModuleType, grey: list[np.ndarray], quick: bool) -> np.ndarray:
+def _search_flow(cv2: ModuleType, grey: np.ndarray, other: np.ndarray, quick: bool = False) -> np.ndarray:
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    search.setPatchSize(PATCH if max(grey[0].shape) >= MIN_SIDE_FOR_PATCH else SMALL_PATCH)
+    search.setPatchSize(PATCH if max(grey.shape) >= MIN_SIDE_FOR_PATCH else SMALL_PATCH)
     search.setPatchStride(6 if quick else 4)
     if not quick:
         search.setVariationalRefinementIterations(20)  # with its own 5, noisy footage still flickers a sixth more
-    height, width = grey[0].shape
+    height, width = grey.shape
     missing = max(0, FINE_FLOW_MIN_SIDE - height), max(0, FINE_FLOW_MIN_SIDE - width)
-    padded = [cv2.copyMakeBorder(one, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for one in grey]
+    padded = [cv2.copyMakeBorder(one, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE) for one in (grey, other)]
     flow = search.calc(*padded, None)
     if not quick:
         flow = cv2.VariationalRefinement.create().calc(*padded, flow)
@@ -113,12 +136,13 @@ def _search_flow(cv2: ModuleType, grey: list[np.ndarray], quick: bool) -> np.nda
 def agreement(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     """How far ``flow`` can be trusted, float32 (h, w) in 0..1: 1 where ``back``, taken at its end, undoes it.
 
-    One half is where Ruder, Dosovitskiy and Brox (2016) draw the line between visible and occluded. The measure is
-    soft, because a mask that comes and goes would itself flicker.
+    One half is where Ruder, Dosovitskiy and Brox (2016) draw the line between visible and occluded, but for still
+    places (theirs: half a square pixel): a dream that is a little off flickers less than one that begins anew. The
+    measure is soft, because a mask that comes and goes would itself flicker.
     """
     returned = sample(back, flow)
     gap = _squared_length(flow + returned)
-    tolerance = 0.01 * (_squared_length(flow) + _squared_length(returned)) + 0.5
+    tolerance = 0.01 * (_squared_length(flow) + _squared_length(returned)) + TOLERANCE
     return 1 / (1 + (gap / tolerance) ** 2)
 
 

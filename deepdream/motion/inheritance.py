@@ -16,8 +16,7 @@ import numpy as np
 from deepdream.files.masks import weights
 from deepdream.motion.cuts import is_cut, thumbnail
 from deepdream.motion.flow import (
-    agreement,
-    estimate_fine_flow,
+    estimate_fine_motion,
     estimate_flow,
     sample,
     warp,
@@ -110,8 +109,7 @@ def estimate_motion(previous: np.ndarray, current: np.ndarray, options: FlowOpti
         return Motion(estimate_flow(previous, current))
     if is_cut(previous, current):
         return Motion(is_cut=True)
-    back, forward = estimate_fine_flow(current, previous), estimate_fine_flow(previous, current, quick=True)
-    return Motion(back, agreement(back, forward))
+    return Motion(*estimate_fine_motion(current, previous))
 
 
 def cut_thumbnail(frame: np.ndarray, options: FlowOptions) -> np.ndarray:

@@ -138,9 +138,10 @@ def pixel_steps(height: int, width: int, options: DreamOptions) -> int:
 
 
 def octave_iterations(options: DreamOptions) -> list[int]:
-    """The number of steps at each octave, the finest first. Where they taper, each coarser octave takes one fewer."""
+    """The number of steps at each octave, the finest first. Where they taper, the coarser octaves take one fewer."""
     steps = options.iterations
-    return [max(min(steps, 1), steps - octave) if options.taper else steps for octave in range(options.octaves)]
+    coarser = max(min(steps, 1), steps - 1) if options.taper else steps
+    return [steps, *[coarser] * (options.octaves - 1)]
 
 
 def pyramid(picture: torch.Tensor, octaves: int, scale: float, panorama: bool = False) -> list[torch.Tensor]:

@@ -45,7 +45,7 @@ class FrameOptions:
     def dream_options(self, starts_shot: bool) -> DreamOptions:
         """Under STABLE a frame that inherits takes fewer steps than the first of its shot, most at the finest octave.
 
-        Coarse shapes stay once they are there; fine ones are what warping wears down.
+        Fine shapes are what warping wears down.
         """
         few = self.flow.iterations
         return self.dream if starts_shot or few is None else replace(self.dream, iterations=few, taper=True)
