@@ -18,7 +18,7 @@ SAMPLE_REACH = 2  # pixels that a cubic takes on either side
 STRIP = 256  # rows that are sampled at a time
 PATCH = 16  # pixels: smaller ones follow the grain of noisy footage …
 SMALL_PATCH, MIN_SIDE_FOR_PATCH = 12, 256  # … but in small frames larger ones miss fast motion
-TOLERANCE = 1.0  # square pixels by which trusted flows may miss each other where nothing moves
+TOLERANCE = 4.0  # square pixels by which trusted flows may miss each other where nothing moves
 FINE_FLOW_MIN_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
 
 
@@ -136,9 +136,9 @@ def _search_flow(cv2: ModuleType, grey: np.ndarray, other: np.ndarray, quick: bo
 def agreement(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     """How far ``flow`` can be trusted, float32 (h, w) in 0..1: 1 where ``back``, taken at its end, undoes it.
 
-    One half is where Ruder, Dosovitskiy and Brox (2016) draw the line between visible and occluded, but for still
-    places (theirs: half a square pixel): a dream that is a little off flickers less than one that begins anew. The
-    measure is soft, because a mask that comes and goes would itself flicker.
+    One half is where Ruder, Dosovitskiy and Brox (2016) draw the line between visible and occluded, but with a wider
+    `TOLERANCE` than theirs (half a square pixel): a dream that is a little off flickers less than one that begins
+    anew. The measure is soft, because a mask that comes and goes would itself flicker.
     """
     returned = sample(back, flow)
     gap = _squared_length(flow + returned)
