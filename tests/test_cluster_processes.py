@@ -122,6 +122,18 @@ def test_a_cluster_dreams_what_one_process_dreams(place, command, alone):
     assert read_dreams(place / "Killed") == read_dreams(place / "Slow")
 
 
+def test_a_scheduler_that_was_there_keeps_no_frames(place, command):
+    def messages(dask_scheduler):
+        return [len(comm.recent_message_log) for comm in dask_scheduler.stream_comms.values()]
+
+    with dask(place), distributed.Client(scheduler_file=str(place / "scheduler.json")) as client:
+        client.wait_for_workers(1, timeout=60)
+        assert end(dreamer(place, *command("Many", "--cluster", "scheduler.json")))[0] == 0
+        client.wait_for_workers(2, timeout=60)
+        kept = client.run_on_scheduler(messages)
+    assert kept == [0, 0]
+
+
 @pytest.mark.skipif(
     not os.path.exists("/proc/self/cwd"), reason="NOT TESTED without a path that each process has its own of"
 )

@@ -6,6 +6,7 @@ worker is lost.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache, partial
@@ -17,7 +18,7 @@ from uuid import uuid4
 import distributed
 import numpy as np
 import torch
-from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from deepdream.errors import DreamError
 from deepdream.files.frames import encode_frame, read_frame
@@ -253,3 +254,20 @@ class Admission(WorkerPlugin):
             worker.status = distributed.Status.running
         about = {"name": str(worker.name), "address": worker.address, "different": different}
         worker.log_event(self.resource, about)
+
+
+class ShortLogs(SchedulerPlugin):
+    """Lets a scheduler forget what it has sent to workers: Dask keeps a thousand messages for each, and frames are in
+    those of up to a megabyte."""
+
+    name = "deepdream short logs"
+    idempotent = True  # once for all renders
+
+    async def start(self, scheduler: distributed.Scheduler) -> None:
+        """Called by Dask on the scheduler."""
+        for address in scheduler.workers:
+            self.add_worker(scheduler, address)
+
+    def add_worker(self, scheduler: distributed.Scheduler, worker: str) -> None:
+        """Called by Dask for each worker that comes later."""
+        scheduler.stream_comms[worker].recent_message_log = deque(maxlen=0)

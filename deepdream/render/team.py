@@ -45,6 +45,7 @@ from deepdream.render.tasks import (
     Inherited,
     Job,
     NetworkSource,
+    ShortLogs,
     dream_file,
     thumbnail_of,
 )
@@ -137,6 +138,7 @@ class Team:
         """Let workers show how they round, those that are there, which is waited for, and those that will come."""
         for left in reversed(range(ATTEMPTS)):
             try:
+                self._client.register_plugin(ShortLogs())
                 self._client.register_plugin(Admission(self._resource, self._about))
                 break
             except (ImportError, AttributeError) as error:
