@@ -119,3 +119,18 @@ def test_of_large_values_a_byte_each_is_kept_which_changes_nothing(dtype, sizes,
         gradients += torch.autograd.grad(convolve(x), x, direction.split(sizes, 1))
     assert [one.dtype for one in kept] == [dtype, torch.uint8] and kept[0].shape == kept[1].shape
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("small, made_anew", [(True, 1), (False, 3)])
+def test_small_weights_stay_laid_out_for_all_octaves_and_large_ones_for_the_last(small, made_anew, monkeypatch):
+    if not small:
+        monkeypatch.setattr(conv2d, "MAX_SMALL_WEIGHT", 16 * 8 - 1)
+    weight, calls = torch.randn(8, 16, 1, 1), []
+    convolve = conv2d.PackedConv2d(lambda: calls.append(1) or weight)
+    pictures = [torch.randn(1, 16, *size).contiguous(memory_format=torch.channels_last) for size in ((9, 11), (20, 20))]
+    for x in (*pictures, *pictures, pictures[1][:, :, :-1]):
+        torch.testing.assert_close(convolve(x), F.conv2d(x, weight))
+    assert len(calls) == 1 + made_anew
+    for number in range(conv2d.MAX_LAYOUTS + 2):
+        convolve(torch.randn(1, 16, 3, 8 << number).contiguous(memory_format=torch.channels_last))
+    assert len(convolve._layouts) == (conv2d.MAX_LAYOUTS if small else 1)

@@ -18,6 +18,8 @@ from deepdream.networks.torch.loops import Pair
 
 ONEDNN_TYPES = (torch.float32, torch.bfloat16)
 MAX_SIZE_RATIO = 1.1  # pictures whose numbers of pixels differ by no more share a layout of the weights
+# Octaves take turns from frame to frame: layouts of small weights, which cost calls and little memory, are kept.
+MAX_LAYOUTS, MAX_SMALL_WEIGHT = 8, 1 << 17
 # Up to so many input channels the derivative is faster as a sub-pixel convolution: of a 7x7 window of stride 2 from
 # three channels it takes a third of the time, from eight of a 3x3 window up to twice as long.
 MAX_PICTURE_CHANNELS = 4
@@ -150,7 +152,8 @@ class PackedConv2d:
 
     oneDNN, on a CPU, applies the activation while the values are in its registers, and takes weights in a layout of
     its own. To lay them out costs as much as a small convolution, so it is done once for all pictures of about a
-    size: which layout is best depends on the size. ``make_weight`` gives the weights (out, in / groups, kh, kw).
+    size, at large weights for the last such size alone: which layout is best depends on the size. ``make_weight``
+    gives the weights (out, in / groups, kh, kw).
     """
 
     def __init__(
@@ -165,24 +168,33 @@ class PackedConv2d:
     ) -> None:
         self._make_weight, self._bias, self._ceiling = make_weight, bias, ceiling
         self._window = pad, stride, dilation, groups  # in oneDNN's order
-        self._weight: Tensor | None = None
-        self._pixels = 0  # of the picture that the weights are laid out for
+        self._layouts: list[
+            tuple[int, Tensor]
+        ] = []  # weights, and the pixels of the picture that they are laid out for
 
     def __call__(self, x: Tensor) -> Tensor:
         onednn = x.device.type == "cpu" and x.dtype in ONEDNN_TYPES and torch.backends.mkldnn.is_available()
-        pixels = x.shape[2] * x.shape[3]
-        is_near = pixels / MAX_SIZE_RATIO <= self._pixels <= pixels * MAX_SIZE_RATIO
-        if self._weight is None or (onednn and not is_near):
-            self._weight, self._pixels = self._make_weight().contiguous(memory_format=CHANNELS_LAST), pixels
-            if onednn:
-                self._weight = torch.ops.mkldnn._reorder_convolution_weight(self._weight, *self._window, x.shape)
+        weight = self._laid_out(x, onednn)
         if onednn:
             return torch.ops.mkldnn._convolution_pointwise(
-                x, self._weight, self._bias, *self._window, *self._onednn_activation()
+                x, weight, self._bias, *self._window, *self._onednn_activation()
             )
         pad, stride, dilation, groups = self._window
-        y = F.conv2d(x, self._weight, self._bias, stride, pad, dilation, groups)
+        y = F.conv2d(x, weight, self._bias, stride, pad, dilation, groups)
         return y if self._ceiling is None or y.is_meta else y.clamp_(0, self._ceiling)
+
+    def _laid_out(self, x: Tensor, onednn: bool) -> Tensor:
+        """The weights as ``x`` needs them."""
+        pixels = x.shape[2] * x.shape[3]
+        for known, weight in self._layouts:
+            if not onednn or pixels / MAX_SIZE_RATIO <= known <= pixels * MAX_SIZE_RATIO:
+                return weight
+        weight = self._make_weight().contiguous(memory_format=CHANNELS_LAST)
+        count = MAX_LAYOUTS if weight.numel() <= MAX_SMALL_WEIGHT else 1
+        if onednn:
+            weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._window, x.shape)
+        self._layouts = [*self._layouts, (pixels, weight)][-count:]
+        return weight
 
     def _onednn_activation(self) -> tuple[str, list[float], str]:
         """The activation as oneDNN's operator takes it: its name, its numbers, its variant."""
