@@ -168,9 +168,7 @@ class PackedConv2d:
     ) -> None:
         self._make_weight, self._bias, self._ceiling = make_weight, bias, ceiling
         self._window = pad, stride, dilation, groups  # in oneDNN's order
-        self._layouts: list[
-            tuple[int, Tensor]
-        ] = []  # weights, and the pixels of the picture that they are laid out for
+        self._layouts: list[tuple[int, Tensor]] = []  # weights, and the pixels of the picture that they are for
 
     def __call__(self, x: Tensor) -> Tensor:
         onednn = x.device.type == "cpu" and x.dtype in ONEDNN_TYPES and torch.backends.mkldnn.is_available()
