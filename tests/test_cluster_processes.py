@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import distributed
 import psutil
@@ -131,7 +131,43 @@ def test_a_scheduler_that_was_there_keeps_no_frames(place, command):
         assert end(dreamer(place, *command("Many", "--cluster", "scheduler.json")))[0] == 0
         client.wait_for_workers(2, timeout=60)
         kept = client.run_on_scheduler(messages)
-    assert kept == [0, 0]
+        client.restart(timeout=60)
+        kept_for_others = client.run_on_scheduler(messages)
+    assert kept == kept_for_others == [0, 0]
+
+
+def test_workers_that_were_there_keep_no_tiles(place, command):
+    def messages():
+        with suppress(ValueError):  # this worker has waited for no tiles
+            return len(distributed.Client.current().scheduler_comm.recent_message_log)
+
+    words = command("Many", "--cluster", "scheduler.json", "-bs", 0.5, "-d", 1, "-mw", 30, "-mh", 30)
+    with dask(place), distributed.Client(scheduler_file=str(place / "scheduler.json")) as client:
+        client.wait_for_workers(2, timeout=60)
+        assert end(dreamer(place, *words))[0] == 0
+        kept = {*client.run(messages).values()} - {None}
+    assert kept == {0}
+
+
+@pytest.mark.parametrize("lacking", ["scheduler", "worker"])
+def test_who_lacks_the_program_is_told_in_a_line(place, command, lacking):
+    (place / "lacking").mkdir()
+    (place / "lacking" / "deepdream.py").write_text("raise ModuleNotFoundError('none here')")
+    without = {"PYTHONPATH": str(place / "lacking")}
+    with dask(place, without if lacking == "scheduler" else None, workers=0):
+        file = str(place / "scheduler.json")
+        bare = [sys.executable, "-m", "dask", "worker", "--no-dashboard", "--scheduler-file", file]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | (without if lacking == "worker" else {})
+        worker = subprocess.Popen(bare, cwd=place, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            with distributed.Client(scheduler_file=file) as client:
+                client.wait_for_workers(1, timeout=60)
+            status, told = end(dreamer(place, *command("Output", "--cluster", file)))
+        finally:
+            worker.terminate()
+            worker.wait()
+    assert status == 1
+    assert "cannot load this program" in told.splitlines()[-1] and "none here" in told.splitlines()[-1]
 
 
 @pytest.mark.skipif(

@@ -148,6 +148,7 @@ def dream_file(job: Job, task: FrameTask) -> Dreamed:
 def _ascend_tiles(job: Job, task: FrameTask, stop: "_StopWhenCancelled", tiles: list[TileAscent]) -> list[np.ndarray]:
     """The tiles of an octave after their steps, each a task for whichever worker has time; this one waits."""
     client = distributed.get_client()
+    _keep_no_messages(client.scheduler_comm)
     futures = [
         client.submit(
             ascend_tile, job, task.options.layer, task.guide, tile, pure=False, resources={task.tiles_on: 1},
@@ -257,8 +258,7 @@ class Admission(WorkerPlugin):
 
 
 class ShortLogs(SchedulerPlugin):
-    """Lets a scheduler forget what it has sent to workers: Dask keeps a thousand messages for each, and frames are in
-    those of up to a megabyte."""
+    """Lets a scheduler forget what it has sent to workers."""
 
     name = "deepdream short logs"
     idempotent = True  # once for all renders
@@ -270,4 +270,9 @@ class ShortLogs(SchedulerPlugin):
 
     def add_worker(self, scheduler: distributed.Scheduler, worker: str) -> None:
         """Called by Dask for each worker that comes later."""
-        scheduler.stream_comms[worker].recent_message_log = deque(maxlen=0)
+        _keep_no_messages(scheduler.stream_comms[worker])
+
+
+def _keep_no_messages(sent: distributed.batched.BatchedSend) -> None:
+    """Dask keeps the last thousand messages of up to a megabyte to each receiver; frames and tiles are in them."""
+    sent.recent_message_log = deque(maxlen=0)

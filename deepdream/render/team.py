@@ -141,12 +141,14 @@ class Team:
                 self._client.register_plugin(ShortLogs())
                 self._client.register_plugin(Admission(self._resource, self._about))
                 break
-            except (ImportError, AttributeError) as error:
-                reason = first_line(error)
-                raise DreamError(f"a worker cannot load this program ({reason}); install it there too") from error
             except OSError as error:  # a worker has died meanwhile, or the scheduler
                 if not left:
                     raise DreamError(f"the workers cannot be reached ({first_line(error)})") from error
+            except Exception as error:  # of a worker's errors the scheduler passes on no more than the text
+                reason = first_line(error)
+                raise DreamError(
+                    f"a worker or the scheduler cannot load this program ({reason}); install it there too"
+                ) from error
         there = self._client.nthreads()
         for event in self._client.get_events(self._resource):  # the topic may not have been subscribed to as they came
             if event[1]["address"] in there:
