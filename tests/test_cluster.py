@@ -158,12 +158,14 @@ def test_a_frame_whose_tiles_were_waited_for_is_not_kept(client, source, small_n
 
     opened = open_small_render(source, tmp_path / "out", small_network, divide=DivideOptions(DivideMode.TILES, 30, 30))
     client.run(poll_often)
-    dream(client, opened, small)
-    deadline = time.monotonic() + 20
-    while any(client.run(count).values()) and time.monotonic() < deadline:
-        time.sleep(0.1)  # the last ones are let go a little later
-    assert not any(client.run(count).values())
-    client.run(poll_seldom)
+    try:
+        dream(client, opened, small)
+        deadline = time.monotonic() + 20
+        while any(client.run(count).values()) and time.monotonic() < deadline:
+            time.sleep(0.1)  # the last ones are let go a little later
+        assert not any(client.run(count).values())
+    finally:  # other tests have these workers too
+        client.run(poll_seldom)
 
 
 def test_a_tile_that_ends_its_workers_ends_the_render(client, small_network, small, tmp_path):

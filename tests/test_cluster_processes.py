@@ -131,7 +131,8 @@ def test_a_scheduler_that_was_there_keeps_no_frames(place, command):
         assert end(dreamer(place, *command("Many", "--cluster", "scheduler.json")))[0] == 0
         client.wait_for_workers(2, timeout=60)
         kept = client.run_on_scheduler(messages)
-        client.restart(timeout=60)
+        client.restart(timeout=60)  # other workers come in their place
+        client.gather(client.map(abs, range(4)))
         kept_for_others = client.run_on_scheduler(messages)
     assert kept == kept_for_others == [0, 0]
 
