@@ -262,6 +262,7 @@ def test_what_is_in_memory_does_not_grow_with_the_render(client, small_network, 
     dream(client, open_small_render(source, tmp_path / "out", small_network), small, on_frame=count)
     dream(client, open_small_render(source, tmp_path / "more", small_network, INDEPENDENT), small, on_frame=count)
     assert max(counts) <= 24
+    assert len(client.scheduler_comm.recent_message_log) <= 4  # frames are in what the client has sent
 
 
 def test_no_frame_waits_at_a_worker_where_all_wait_for_the_longest_shot(client, small_network, small, tmp_path):

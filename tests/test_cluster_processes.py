@@ -269,6 +269,9 @@ def test_an_address_without_a_scheduler_is_a_line(place, command):
     client = dreamer(place, *command("Output", "--cluster", "tcp://127.0.0.1:9"), environment=quick)
     status, told = end(client)
     assert status == 1 and "--cluster tcp://127.0.0.1:9: no scheduler answers" in told.splitlines()[-1]
+    assert "runs code on it" not in told
+    status, told = end(dreamer(place, *command("Output", "--cluster", "tcp://192.0.2.1:9"), environment=quick))
+    assert status == 1 and "--cluster tcp://192.0.2.1:9: whoever reaches it runs code on it" in told
     status, told = end(dreamer(place, *command("Output", "--cluster", "nowhere")))
     assert status == 2 and "neither an address such as" in told.splitlines()[-1]
     status, told = end(dreamer(place, *command("Output", "--cluster", "nowhere", "--workers", 2)))
