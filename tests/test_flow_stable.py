@@ -64,7 +64,7 @@ def test_the_flow_follows_the_picture_and_not_its_grain(photograph):
     previous, current = np.uint8(np.clip(pair + grain, 0, 255))
     back, trust = flow.estimate_fine_motion(current, previous)
     assert np.hypot(*(back - (-3, 0)).transpose(2, 0, 1)).mean() < 0.65
-    assert trust.mean() > 0.8
+    assert trust.mean() > 0.94  # with patches of 12 pixels 0.93
 
 
 def test_the_flow_of_a_large_frame_is_found_at_reduced_size(photograph):
