@@ -163,11 +163,13 @@ def test_who_lacks_the_program_is_told_in_a_line(place, command, lacking):
         try:
             with distributed.Client(scheduler_file=file) as client:
                 client.wait_for_workers(1, timeout=60)
-            status, told = end(dreamer(place, *command("Output", "--cluster", file)))
+                status, told = end(dreamer(place, *command("Output", "--cluster", file)))
+                left = client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.worker_plugins])
         finally:
             worker.terminate()
             worker.wait()
     assert status == 1
+    assert not [name for name in left if "deepdream" in name]  # workers that have the program may still come
     assert "cannot load this program" in told.splitlines()[-1] and "none here" in told.splitlines()[-1]
 
 

@@ -146,6 +146,7 @@ class Team:
                     raise DreamError(f"the workers cannot be reached ({first_line(error)})") from error
             except Exception as error:  # of a worker's errors the scheduler passes on no more than the text
                 reason = first_line(error)
+                self._leave()  # else workers that come later could not join this cluster
                 raise DreamError(
                     f"a worker or the scheduler cannot load this program ({reason}); install it there too"
                 ) from error
@@ -163,6 +164,11 @@ class Team:
     def __exit__(self, *error: object) -> None:
         with suppress(Exception):  # a scheduler that is gone has nothing left to stop
             self._client.cancel(list(self._in_flight), force=True)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Let no more workers be admitted."""
+        with suppress(Exception):  # the scheduler is gone, or a worker knows nothing of admission
             self._client.unregister_worker_plugin(self._resource)
 
     def find_cuts(self, on_progress: Callable[[int, int], object]) -> None:
