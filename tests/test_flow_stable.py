@@ -20,9 +20,12 @@ from deepdream.options import (
     BLEND_STATIC,
     DivideMode,
     DivideOptions,
+    DreamOptions,
     FlowMode,
     FlowOptions,
+    RenderOptions,
 )
+from deepdream.render.plan import options_at
 
 STABLE = FlowOptions(FlowMode.STABLE)
 
@@ -324,3 +327,12 @@ def test_a_still_noisy_scene_changes_less_than_with_plain_flow_and_does_not_grow
         change[mode] = np.abs(np.diff(dreams[8:], axis=0)).mean() / strength[8:].mean()
     assert change[FlowMode.STABLE] < 0.6 * change[FlowMode.BLEND]
     assert strength[-4:].mean() < 1.15 * strength[6:10].mean()
+
+
+@pytest.mark.parametrize(
+    "mode, panorama, share", [(FlowMode.STABLE, False, 0.6), (FlowMode.STABLE, True, 1), (FlowMode.BLEND, False, 1)]
+)
+def test_a_frame_that_inherits_takes_smaller_steps_but_of_panoramas(mode, panorama, share):
+    options = RenderOptions(DreamOptions(("a",), step_size=2, panorama=panorama), FlowOptions(mode))
+    sizes = [options_at(options, 1).dream_options(starts_shot).step_size for starts_shot in (True, False)]
+    assert sizes == [2, 2 * share]

@@ -26,7 +26,7 @@ from deepdream.opencv import opencv
 from deepdream.options import FlowMode, FlowOptions
 
 MIN_MOTION = 0.1  # pixels: a frame in which every pixel moves less is still
-EASE = 0.4  # how far a finished frame is drawn to the warped dream, as a share of its weight
+EASE = 0.1  # how far a finished frame is drawn to the warped dream, as a share of its weight
 PANORAMA_EASE = 0.55  # … of a panorama, whose steps see each place in views from several sides
 MAX_STRENGTH = 1.6  # mean change of a stabilised frame, in units of that of the first frame of its shot
 WRAPPED = 1 / 16  # of a panorama's width: what its flow sees beyond each border

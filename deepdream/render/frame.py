@@ -23,6 +23,9 @@ from deepdream.render.dream_size import lay_on, shrink, take_off
 
 # Of a frame: where more of its mask is new than this, it takes the steps of a shot's first frame there.
 MIN_OPENED = 0.05
+# Of a step, the size of those of a frame that inherits. Full steps, their result then drawn back further to the warped
+# dream, give as calm a dream that answers the layer less: what is drawn back is worn by the warping.
+INHERITED_STEP = 0.6
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,16 @@ class FrameOptions:
     growth: float = 1.0
 
     def dream_options(self, starts_shot: bool) -> DreamOptions:
-        """Under STABLE a frame that inherits takes fewer steps than the first of its shot, most at the finest octave.
+        """Under STABLE a frame that inherits takes fewer and smaller steps than the first of its shot.
 
-        Fine shapes are what warping wears down.
+        It takes most at the finest octave, whose shapes are what warping wears down. Those of a panorama have full
+        size, since each view sees a place from another side, and their result is drawn back.
         """
-        few = self.flow.iterations
-        return self.dream if starts_shot or few is None else replace(self.dream, iterations=few, taper=True)
+        few, dream = self.flow.iterations, self.dream
+        if starts_shot or few is None:
+            return dream
+        size = dream.step_size * (1 if dream.panorama else INHERITED_STEP)
+        return replace(dream, iterations=few, taper=True, step_size=size)
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,7 @@ def _mask_of(source: Source) -> np.ndarray | None:
 def _opened(options: FrameOptions, mask: np.ndarray, inherited: Inheritance) -> np.ndarray | None:
     """How much of a frame's ``mask`` (h, w) in 0..1 is new, where much is: what it takes over was not dreamed there.
 
-    None too where the frame takes no fewer steps than the first of a shot.
+    None too where its steps come to no less than those of the first of a shot.
     """
     few, full = _few_and_full_steps(options)
     if inherited.mask is None or few >= full:
@@ -181,9 +188,10 @@ def _share_steps(options: FrameOptions, mask: np.ndarray, opened: np.ndarray) ->
     return np.rint(mask * (share + (1 - share) * opened)).astype(np.uint8)
 
 
-def _few_and_full_steps(options: FrameOptions) -> list[int]:
-    """How many steps, over all octaves, a frame that inherits takes, and a shot's first one."""
-    return [sum(ascent.octave_iterations(options.dream_options(first))) for first in (False, True)]
+def _few_and_full_steps(options: FrameOptions) -> list[float]:
+    """What the steps come to, over all octaves, of a frame that inherits and of a shot's first one: grey levels."""
+    both = [options.dream_options(starts_shot) for starts_shot in (False, True)]
+    return [dream.step_size * sum(ascent.octave_iterations(dream)) for dream in both]
 
 
 def _shot_strength(options: FrameOptions, previous: Previous | None, inherited: Inheritance) -> float:
