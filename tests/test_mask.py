@@ -255,6 +255,12 @@ def test_where_a_scene_begins_in_the_dark_it_dreams_later(dream, opening_masks):
     assert strengths[0] == 0 and strengths[1] == strengths[2] == strengths[3] > 1
 
 
+def test_a_shot_is_held_to_the_strength_of_what_dreams(dream, opening_masks):
+    first = dream("Output", "-flow", "2", "--mask", "Masks")[0]
+    change = np.abs(np.float32(first) - read_frame("Input/image-000001.png"))
+    assert read_records("Output").entries[0].shot_strength == pytest.approx(change[:, :30].mean(), rel=0.05)
+
+
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_render_goes_on_with_its_mask_alone(dream, run_here, small_folder, tmp_path, moving_masks, lost):
     command = ["-flow", "2", "--mask", "Masks"]
