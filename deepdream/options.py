@@ -287,7 +287,7 @@ class FlowOptions(Options):
         None, "-fitr", "--flowiterations", low=0, high=100_000, type=int, historic=None,
         keyframes="0:3, 48:6",
         help=f"with -flow {FlowMode.STABLE:d}: steps of a frame that inherits at the finest octave, one fewer at the "
-        "others, all smaller than --stepsize; a shot's first frame takes --iterations at each",
+        "others, smaller than --stepsize (not of panoramas); a shot's first frame takes --iterations at each",
         default_text=f"a quarter of --iterations, at least {MIN_FLOW_ITERATIONS}",
     )  # fmt: skip
     panorama: bool = False

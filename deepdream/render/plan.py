@@ -188,7 +188,7 @@ def options_at(options: RenderOptions, number: int) -> FrameOptions:
 
 
 def _steps(options: RenderOptions) -> float:
-    """What the steps of a frame that inherits under STABLE come to, in grey levels."""
+    """What the steps of a frame that inherits under STABLE come to, relative to those of other frames."""
     few = replace(options.dream, iterations=options.flow.iterations or 0, taper=True)
     return options.dream.step_size * sum(ascent.octave_iterations(few))
 
