@@ -1,11 +1,11 @@
 """The live picture: in a window where there is a display, else in a file; the render goes on whatever becomes of it."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -153,23 +153,37 @@ def wait_for(seconds, condition):
     return condition()
 
 
-def test_closing_the_window_does_not_stop_the_render(frames, tmp_path, small_folder, display, desktop):
-    words = ["-i", "Input", "-o", "out", "-t", small_folder, "-l", "conv1", "-gpu", "0", "-oct", "1", "-itr", "100000"]
-    command = [sys.executable, ROOT / "dreamer.py", *words, "-v", "3"]
-    environment, log = os.environ | {"DISPLAY": display}, tmp_path / "log.txt"
+@contextmanager
+def running(command, folder, log):
+    """A command that runs until it is stopped."""
     with open(log, "w") as opened:
-        process = subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=environment, stderr=opened)
+        process = subprocess.Popen(list(map(str, command)), cwd=folder, stderr=opened)
     try:
-        assert desktop.wait_for_title(), log.read_text()
-        assert wait_for(30, lambda: desktop.picture().max() > 0)
-        desktop.close_windows()
-        assert wait_for(60, lambda: "the window is closed; the render goes on" in log.read_text())
-        size = log.stat().st_size
-        assert wait_for(60, lambda: log.stat().st_size > size + 1000)  # a line a step
-        assert process.poll() is None and desktop.wait_for_title(1) is None
+        yield process
     finally:
         process.terminate()
         process.wait(60)
+
+
+def test_closing_the_window_does_not_stop_the_render(frames, tmp_path, small_folder, display, desktop, monkeypatch):
+    monkeypatch.setenv("DISPLAY", display)
+    words = ["-i", "Input", "-o", "out", "-t", small_folder, "-l", "conv1", "-gpu", "0", "-oct", "1", "-itr", "100000"]
+    command, log = [sys.executable, ROOT / "dreamer.py", *words, "-v", "3"], tmp_path / "log.txt"
+    # Under load Qt 5.15 loses, one time in three, the X server's word that its window is on the screen (xtrace shows
+    # that it was sent), and never paints that window. So another one is tried.
+    for _ in range(8):
+        with running(command, tmp_path, log) as process:
+            assert desktop.wait_for_title(), log.read_text()
+            if not wait_for(10, lambda: desktop.picture().max() > 0):
+                continue
+            desktop.close_windows()
+            assert wait_for(60, lambda: "the window is closed; the render goes on" in log.read_text())
+            size = log.stat().st_size + 1000  # a line a step
+            assert wait_for(60, lambda size=size: log.stat().st_size > size)
+            assert process.poll() is None and desktop.wait_for_title(1) is None
+            break
+    else:
+        pytest.fail("no window showed a picture")
     assert "Traceback" not in log.read_text() and not (tmp_path / "out" / "preview.jpg").exists()
 
 
