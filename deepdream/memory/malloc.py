@@ -19,8 +19,8 @@ _M_MXFAST, _M_TRIM_THRESHOLD, _M_MMAP_MAX = 1, -1, -4  # as in malloc.h
 _NEVER = 2**31 - 1
 # What glibc takes from its environment alone. Every tensor is aligned, which leaves a scrap on either side of it. Put
 # by for reuse, scraps keep free memory from joining: a gradient took 2.3 times the bytes of its tensors, and takes 1.4
-# times. Large pages (where the system leaves them to programs) make a step 5 % faster.
-TUNABLES = "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1"
+# times. Large pages (hugetlb) are cleared as they are touched, which takes longer than they save.
+TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1"
 
 
 def tune() -> None:
