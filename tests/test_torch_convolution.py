@@ -121,6 +121,25 @@ def test_of_large_values_a_byte_each_is_kept_which_changes_nothing(dtype, sizes,
     assert torch.equal(*gradients)
 
 
+@pytest.mark.parametrize("pictures, kept", [((1, 3, 1, 1 << 19), torch.uint8), ((3, 1, 1, (1 << 19) // 3), None)])
+def test_of_small_pictures_values_are_kept_as_they_are(pictures, kept, monkeypatch):
+    monkeypatch.setattr(conv2d, "LARGE", 1)
+    convolve, _ = made(WINDOWS["1x1"], torch.float32, 3.0)
+    y = convolve.forward(torch.randn(1, 16, 9, 11))
+    with conv2d.looked_at(torch.empty(pictures, device="meta")):
+        assert convolve.kept(y).dtype == (kept or y.dtype)
+    assert convolve.kept(y).dtype == torch.uint8
+
+
+def test_a_gradient_keeps_what_suits_the_size_of_its_picture(small_network, monkeypatch):
+    seen = []
+    monkeypatch.setattr(conv2d.FusedConv2d, "kept", lambda self, y: seen.append(conv2d._is_picture_large.get()))
+    for side in (16, 32):
+        monkeypatch.setattr(conv2d, "LARGE_PICTURE", 32 * 32)
+        small_network.gradient(torch.zeros(3, side, side), "conv1", lambda top: top)
+    assert seen == [False, True]
+
+
 @pytest.mark.parametrize("small, made_anew", [(True, 1), (False, 3)])
 def test_small_weights_stay_laid_out_for_all_octaves_and_large_ones_for_the_last(small, made_anew, monkeypatch):
     if not small:

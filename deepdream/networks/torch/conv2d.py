@@ -6,7 +6,9 @@ input has few channels); else PyTorch's own is used.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +26,20 @@ MAX_LAYOUTS, MAX_SMALL_WEIGHT = 8, 1 << 17
 # three channels it takes a third of the time, from eight of a 3x3 window up to twice as long.
 MAX_PICTURE_CHANNELS = 4
 LARGE = 1 << 20  # values from which on a byte is kept for each: that takes a pass, and a call that small ones feel
+LARGE_PICTURE = 1 << 19  # pixels from which on it is: smaller ones need little, and the first such pass takes 0.4 s
 CHANNELS_LAST = torch.channels_last
+
+_is_picture_large = ContextVar("is_picture_large", default=True)
+
+
+@contextmanager
+def looked_at(pictures: Tensor) -> Iterator[None]:
+    """Within this, convolutions run on ``pictures`` (n, c, h, w), and keep what suits their size."""
+    token = _is_picture_large.set(pictures[:, 0].numel() >= LARGE_PICTURE)
+    try:
+        yield
+    finally:
+        _is_picture_large.reset(token)
 
 
 class Window(NamedTuple):
@@ -92,7 +107,7 @@ class FusedConv2d:
         """What `backward` needs of the values that `forward` returned; None if there is no activation."""
         if self._ceiling is None:
             return None
-        is_large = y.numel() >= LARGE and compiled.is_supported(y)
+        is_large = _is_picture_large.get() and y.numel() >= LARGE and compiled.is_supported(y)
         return compiled.find_stops(y, self._ceiling) if is_large else y
 
     def backward(self, gradients: Sequence[Tensor], kept: Tensor | None, shape: torch.Size) -> Tensor:

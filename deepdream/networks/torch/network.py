@@ -12,6 +12,7 @@ from deepdream.networks.caffemodel import Layer, Model
 from deepdream.networks.network import Network, Size, out_of_memory
 from deepdream.networks.steps import Runnable
 from deepdream.networks.torch import compiled
+from deepdream.networks.torch.conv2d import looked_at
 from deepdream.networks.torch.fusion import FusedStep, fuse
 from deepdream.networks.torch.layers import LayerFunction
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
@@ -58,7 +59,7 @@ class TorchNetwork(Network):
         if picture.ndim == 4 and not self._keeps_apart(*objectives):
             return torch.stack([self.gradient_of_sum(one, objectives) for one in picture])
         x = self._input(picture, *objectives).requires_grad_()
-        with self._compile_notice:
+        with self._compile_notice, looked_at(x):
             tops = self._forward(x, *objectives)
             directions = [
                 _direction(top.detach().to(picture.dtype), objective).to(top.dtype)
