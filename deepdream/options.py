@@ -187,7 +187,7 @@ class DreamOptions(Options):
 
     ``octaves`` pictures, each ``octave_scale`` times smaller than the one before, each given ``iterations`` ascent
     steps of ``step_size`` grey levels (mean over the picture) under random shifts of up to ``jitter`` pixels, drawn
-    from ``seed``. With ``taper`` all octaves but the finest take a step fewer. ``zoom`` enlarges what a frame inherits,
+    from ``seed``. With ``taper`` coarser octaves take fewer steps. ``zoom`` enlarges what a frame inherits,
     ``rotate`` turns it by degrees; ``preview`` is the width in pixels at which to dream (0: the frames' own).
     ``layers``: names, one a frame, in turn. `deepdream.keyframes` stands in for a value that changes over time.
     """
@@ -261,8 +261,8 @@ class FlowOptions(Options):
     ``threshold``: motion threshold on the flow's magnitude scaled to 0..255 over the frame.
     ``blend_flow`` and ``blend_static``: shares (0..1) inherited where it moves and where it is still. None means the
     mode's own, of `BLEND_FLOW` and `BLEND_STATIC`, which takes its place. ``iterations``: steps at the finest octave of
-    a frame that inherits under STABLE; each coarser octave takes one fewer, but at least one. ``panorama``: that of
-    `DreamOptions`, once both are in `RenderOptions`.
+    a frame that inherits under STABLE; the two below it take one fewer, coarser ones two, but at least one.
+    ``panorama``: that of `DreamOptions`, once both are in `RenderOptions`.
     """
 
     mode: FlowMode = setting(
@@ -287,7 +287,8 @@ class FlowOptions(Options):
         None, "-fitr", "--flowiterations", low=0, high=100_000, type=int, historic=None,
         keyframes="0:3, 48:6",
         help=f"with -flow {FlowMode.STABLE:d}: steps of a frame that inherits at the finest octave, one fewer at the "
-        "others, smaller than --stepsize (not of panoramas); a shot's first frame takes --iterations at each",
+        "two below it and two at coarser ones, smaller than --stepsize (not of panoramas); a shot's first frame takes "
+        "--iterations at each",
         default_text=f"a quarter of --iterations, at least {MIN_FLOW_ITERATIONS}",
     )  # fmt: skip
     panorama: bool = False

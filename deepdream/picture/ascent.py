@@ -138,10 +138,13 @@ def pixel_steps(height: int, width: int, options: DreamOptions) -> int:
 
 
 def octave_iterations(options: DreamOptions) -> list[int]:
-    """The number of steps at each octave, the finest first. Where they taper, the coarser octaves take one fewer."""
+    """The number of steps at each octave, the finest first.
+
+    Where they taper, the coarser octaves take one fewer, and those from the fourth on, two.
+    """
     steps = options.iterations
-    coarser = max(min(steps, 1), steps - 1) if options.taper else steps
-    return [steps, *[coarser] * (options.octaves - 1)]
+    fewer = [options.taper * (min(octave, 1) + (octave >= 3)) for octave in range(options.octaves)]
+    return [max(min(steps, 1), steps - less) for less in fewer]
 
 
 def pyramid(picture: torch.Tensor, octaves: int, scale: float, panorama: bool = False) -> list[torch.Tensor]:
