@@ -121,7 +121,10 @@ def test_of_large_values_a_byte_each_is_kept_which_changes_nothing(dtype, sizes,
     assert torch.equal(*gradients)
 
 
-@pytest.mark.parametrize("pictures, kept", [((1, 3, 1, 1 << 19), torch.uint8), ((3, 1, 1, (1 << 19) // 3), None)])
+@pytest.mark.parametrize(
+    "pictures, kept",
+    [((1, 3, 2, 1 << 18), torch.uint8), ((2, 1, 1, 1 << 18), torch.uint8), ((1, 3, 1, (1 << 19) - 1), None)],
+)
 def test_of_small_pictures_values_are_kept_as_they_are(pictures, kept, monkeypatch):
     monkeypatch.setattr(conv2d, "LARGE", 1)
     convolve, _ = made(WINDOWS["1x1"], torch.float32, 3.0)
