@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -107,16 +107,19 @@ class Desktop:
     def __init__(self, name):
         from Xlib import X
         from Xlib.display import Display
+        from Xlib.error import BadWindow
         from Xlib.protocol.event import ClientMessage
 
         self._name, self._x, self._message, self._display = name, X, ClientMessage, Display(name)
+        self._gone = BadWindow
 
     def _windows(self, parent=None):
         for window in (parent or self._display.screen().root).query_tree().children:
-            title = window.get_full_text_property(self._display.intern_atom("_NET_WM_NAME"))
-            if title and TITLE.fullmatch(title):
-                yield window, title
-            yield from self._windows(window)
+            with suppress(self._gone):  # a window that was closed meanwhile
+                title = window.get_full_text_property(self._display.intern_atom("_NET_WM_NAME"))
+                if title and TITLE.fullmatch(title):
+                    yield window, title
+                yield from self._windows(window)
 
     def wait_for_title(self, seconds=60):
         deadline = time.monotonic() + seconds
