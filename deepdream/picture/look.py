@@ -45,7 +45,7 @@ class Look:
         if self._fast_size != self._size:
             around = left, fast_width - width - left, top, fast_height - height - top
             planes = F.pad(planes, around, "circular")
-        # One by one, planes stay in a CPU's cache: all at once takes a quarter longer.
+        # One by one, planes stay in a CPU's cache: all at once takes a third longer.
         smoothed = [self._smooth_plane(plane)[top : top + height, left : left + width] for plane in planes]
         return torch.stack(smoothed).unflatten(0, gradient.shape[:-2])
 
