@@ -143,6 +143,7 @@ def octave_iterations(options: DreamOptions) -> list[int]:
     Where they taper, the coarser octaves take one fewer, and those from the fourth on, two.
     """
     steps = options.iterations
+    # A step of so small an octave is mostly calls: it takes longer than it adds.
     fewer = [options.taper * (min(octave, 1) + (octave >= 3)) for octave in range(options.octaves)]
     return [max(min(steps, 1), steps - less) for less in fewer]
 
