@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from deepdream.networks.torch import conv2d
-from deepdream.networks.torch.conv2d import FusedConv2d, Window
+from deepdream.networks.torch.conv2d import Chain, FusedConv2d, Window
 
 # in, out, kernel, stride, pad, dilation, groups
 WINDOWS = {
@@ -60,7 +60,7 @@ def test_values_and_derivatives_are_those_of_pytorch(window, ceiling, dtype):
     for height, width in ((9, 11), (40, 33), (41, 33), (9, 12)):
         x = torch.randn(1, window[0], height, width).to(dtype)
         mine, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
-        (y,), before = convolve(mine), plain(theirs)
+        (y,), before = Chain([convolve])(mine), plain(theirs)
         found, wanted = y.detach(), before.detach()
         assert found.dtype == (torch.promote_types(dtype, torch.float32) if window[0] == 3 else dtype)
         assert_near(found, wanted if ceiling is None else wanted.clamp(0, ceiling), dtype, wanted.abs().max())
@@ -72,11 +72,29 @@ def test_values_and_derivatives_are_those_of_pytorch(window, ceiling, dtype):
         assert_near(mine.grad, theirs.grad, dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_chain_is_its_links_one_after_another(dtype):
+    """Bit by bit, the first of them in another type than the rest: a picture is not rounded to bfloat16."""
+    links = [made((3, 16, 3, 1, 1, 1, 1), dtype, 3.0)[0], made(WINDOWS["1x1"], dtype, None)[0]]
+    links.append(made((32, 8, 3, 1, 1, 1, 1), dtype, math.inf, sizes=[3, 5])[0])
+    x = torch.randn(1, 3, 9, 11)
+    whole, parts = x.clone().requires_grad_(), x.clone().requires_grad_()
+    between = parts
+    for link in links[:-1]:
+        (between,) = Chain([link])(between)
+    chained, alone = Chain(links)(whole), Chain(links[-1:])(between)
+    directions = [torch.randn(y.shape).to(y.dtype) for y in alone]
+    torch.autograd.backward(chained, directions)
+    torch.autograd.backward(alone, directions)
+    assert all(map(torch.equal, chained, alone)) and torch.equal(whole.grad, parts.grad)
+    assert [y.dtype for y in chained] == [dtype, dtype] and whole.grad.abs().max() > 0
+
+
 @pytest.mark.parametrize("owns", [True, False])
 def test_only_a_gradient_of_its_own_is_overwritten(owns):
     convolve, _ = made(WINDOWS["3x3"], torch.float32, math.inf, owns)
     x = torch.randn(1, 8, 9, 11, requires_grad=True)
-    (y,) = convolve(x)
+    (y,) = Chain([convolve])(x)
     gradient = torch.randn(y.shape).contiguous(memory_format=torch.channels_last)
     before = gradient.clone()
     convolve.backward((gradient,), y.detach(), x.shape)
@@ -90,14 +108,14 @@ def test_a_gradient_that_is_spread_out_is_left_alone():
         convolve, _ = made(WINDOWS["3x3"], torch.float32, math.inf, owns)
         torch.manual_seed(0)
         x = torch.randn(1, 8, 9, 11, requires_grad=True)
-        results.append(torch.autograd.grad(convolve(x)[0].mean((2, 3)).sum(), x)[0])
+        results.append(torch.autograd.grad(Chain([convolve])(x)[0].mean((2, 3)).sum(), x)[0])
     assert torch.equal(*results)
 
 
 def test_outputs_side_by_side_are_split_and_their_gradients_joined():
     convolve, plain = made(WINDOWS["1x1"], torch.float32, math.inf, sizes=[5, 20, 7])
     x = torch.randn(1, 16, 9, 11, requires_grad=True)
-    outputs = convolve(x)
+    outputs = Chain([convolve])(x)
     assert [y.shape[1] for y in outputs] == [5, 20, 7]
     directions = [torch.randn(y.shape) for y in outputs]
     torch.autograd.backward(outputs, directions)
@@ -116,7 +134,7 @@ def test_of_large_values_a_byte_each_is_kept_which_changes_nothing(dtype, sizes,
     for large in (32 * 9 * 11 + 1, 32 * 9 * 11):
         monkeypatch.setattr(conv2d, "LARGE", large)
         kept.append(convolve.kept(convolve.forward(x.detach().to(dtype))))
-        gradients += torch.autograd.grad(convolve(x), x, direction.split(sizes, 1))
+        gradients += torch.autograd.grad(Chain([convolve])(x), x, direction.split(sizes, 1))
     assert [one.dtype for one in kept] == [dtype, torch.uint8] and kept[0].shape == kept[1].shape
     assert torch.equal(*gradients)
 

@@ -53,12 +53,12 @@ class Window(NamedTuple):
 
 
 class FusedConv2d:
-    """A convolution, the activation after it and the split of its channels: called with (n, c, h, w).
+    """A convolution, the activation after it and the split of its channels, forward and back, without autograd.
 
     ``weight``: (out, in / groups, kh, kw); ``bias``: (out,). ``ceiling``: None for no activation, infinity for a ReLU,
     c for a ReLU that stops at c. ``sizes``: channels of each output. ``owns_gradient``: the gradient by the output may
     be overwritten. ``dtype``: the type in which it computes; bfloat16 not where the picture itself comes in, whose grey
-    levels it would round. Returns a tuple of tensors.
+    levels it would round.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class FusedConv2d:
     ) -> None:
         kernel, stride, pad, dilation, groups = window
         of_picture = weight.shape[1] <= MAX_PICTURE_CHANNELS and groups == 1
-        self._dtype = torch.float32 if of_picture and dtype == torch.bfloat16 else dtype
-        self._weight = weight = weight.to(self._dtype).contiguous(memory_format=CHANNELS_LAST)
+        self.dtype = torch.float32 if of_picture and dtype == torch.bfloat16 else dtype
+        self._weight = weight = weight.to(self.dtype).contiguous(memory_format=CHANNELS_LAST)
         self._window, self._ceiling, self._sizes = window, ceiling, list(sizes)
         self._owns_gradient = owns_gradient and len(sizes) == 1
-        self._forward = PackedConv2d(lambda: weight, bias.to(self._dtype), stride, pad, dilation, groups, ceiling)
+        self._forward = PackedConv2d(lambda: weight, bias.to(self.dtype), stride, pad, dilation, groups, ceiling)
         is_depthwise = weight.shape[1] == 1 and groups == len(weight)
         self._is_strided_depthwise = is_depthwise and stride != (1, 1) and dilation == (1, 1)
         self._sub_pixel = self._transposed = None
@@ -91,13 +91,9 @@ class FusedConv2d:
                 lambda: transposed_weight(weight, groups), None, stride, margin, dilation, groups
             )
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        # One of several outputs side by side is a slice; both passes want it on its own.
-        return _FusedConv2dFunction.apply(x.to(self._dtype).contiguous(memory_format=CHANNELS_LAST), self)
-
     def forward(self, x: Tensor) -> Tensor:
-        """The activated convolution, all outputs in one tensor."""
-        return self._forward(x)
+        """The activated convolution of ``x`` (n, c, h, w), all outputs in one tensor."""
+        return self._forward(x.to(self.dtype))
 
     def split(self, y: Tensor) -> tuple[Tensor, ...]:
         """The outputs that lie side by side in ``y``."""
@@ -112,7 +108,7 @@ class FusedConv2d:
 
     def backward(self, gradients: Sequence[Tensor], kept: Tensor | None, shape: torch.Size) -> Tensor:
         """The derivative by the input, of ``shape``, from those by the outputs and what was `kept` of them."""
-        gradient = self._before_activation(gradients, kept)
+        gradient = self._before_activation([one.to(self.dtype) for one in gradients], kept)
         if self._sub_pixel is not None:
             return sub_pixel_backward(gradient, self._sub_pixel, self._window, shape)
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
@@ -143,23 +139,43 @@ class FusedConv2d:
         if kept.dtype == torch.uint8:
             compiled.stop(whole, kept)
         else:
-            torch.ops.aten.hardtanh_backward(whole, kept, 0, self._ceiling, grad_input=whole)
+            torch.ops.aten.hardtanh_backward.grad_input(whole, kept, 0, self._ceiling, grad_input=whole)
         return whole
 
 
-class _FusedConv2dFunction(torch.autograd.Function):
-    """autograd.Function for `FusedConv2d`."""
+class Chain:
+    """Convolutions one after another: called with (n, c, h, w), returns the tuple of the last one's outputs.
+
+    PyTorch differentiates it as one function: each of them costs time, of a small picture more than its convolution.
+    """
+
+    def __init__(self, links: Sequence[FusedConv2d]) -> None:
+        self.links = links
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
+        # One of several outputs side by side is a slice; both passes want it on its own.
+        return _ChainFunction.apply(x.to(self.links[0].dtype).contiguous(memory_format=CHANNELS_LAST), self.links)
+
+
+class _ChainFunction(torch.autograd.Function):
+    """autograd.Function for `Chain`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, convolution: FusedConv2d) -> tuple[Tensor, ...]:
-        y = convolution.forward(x)
-        ctx.convolution, ctx.shape = convolution, x.shape
-        ctx.save_for_backward(convolution.kept(y) if ctx.needs_input_grad[0] else None)
-        return convolution.split(y)
+    def forward(ctx: Any, x: Tensor, links: Sequence[FusedConv2d]) -> tuple[Tensor, ...]:
+        ctx.links, ctx.passed = links, []  # what each kept, and the shape of its input
+        for link in links:
+            shape, x = x.shape, link.forward(x)
+            ctx.passed.append((link.kept(x) if ctx.needs_input_grad[0] else None, shape))
+        kept, ctx.shape = ctx.passed.pop()
+        ctx.save_for_backward(kept)  # it may be what is returned
+        return links[-1].split(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.convolution.backward(gradients, *ctx.saved_tensors, ctx.shape), None
+        ctx.passed.append((*ctx.saved_tensors, ctx.shape))
+        for link in reversed(ctx.links):
+            gradients = (link.backward(gradients, *ctx.passed.pop()),)
+        return gradients[0], None
 
 
 class PackedConv2d:
@@ -183,15 +199,14 @@ class PackedConv2d:
     ) -> None:
         self._make_weight, self._bias, self._ceiling = make_weight, bias, ceiling
         self._window = pad, stride, dilation, groups  # in oneDNN's order
+        self._onednn_arguments = bias, *self._window, *_onednn_activation(ceiling)
         self._layouts: list[tuple[int, Tensor]] = []  # weights, and the pixels of the picture that they are for
 
     def __call__(self, x: Tensor) -> Tensor:
         onednn = x.device.type == "cpu" and x.dtype in ONEDNN_TYPES and torch.backends.mkldnn.is_available()
         weight = self._laid_out(x, onednn)
         if onednn:
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, weight, self._bias, *self._window, *self._onednn_activation()
-            )
+            return torch.ops.mkldnn._convolution_pointwise(x, weight, *self._onednn_arguments)
         pad, stride, dilation, groups = self._window
         y = F.conv2d(x, weight, self._bias, stride, pad, dilation, groups)
         return y if self._ceiling is None or y.is_meta else y.clamp_(0, self._ceiling)
@@ -209,11 +224,12 @@ class PackedConv2d:
         self._layouts = [*self._layouts, (pixels, weight)][-count:]
         return weight
 
-    def _onednn_activation(self) -> tuple[str, list[float], str]:
-        """The activation as oneDNN's operator takes it: its name, its numbers, its variant."""
-        if self._ceiling is None:
-            return "none", [], ""
-        return ("relu", [], "") if self._ceiling == math.inf else ("hardtanh", [0.0, self._ceiling], "")
+
+def _onednn_activation(ceiling: float | None) -> tuple[str, list[float], str]:
+    """The activation as oneDNN's operator takes it: its name, its numbers, its variant."""
+    if ceiling is None:
+        return "none", [], ""
+    return ("relu", [], "") if ceiling == math.inf else ("hardtanh", [0.0, ceiling], "")
 
 
 def transposed_weight(weight: Tensor, groups: int) -> Tensor:

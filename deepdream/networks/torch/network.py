@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from deepdream.errors import is_out_of_memory
+from deepdream.errors import ModelError, is_out_of_memory
 from deepdream.interface import Objective
 from deepdream.memory.malloc import disable_trim
 from deepdream.networks.caffemodel import Layer, Model
@@ -13,7 +13,7 @@ from deepdream.networks.network import Network, Size, out_of_memory
 from deepdream.networks.steps import Runnable
 from deepdream.networks.torch import compiled
 from deepdream.networks.torch.conv2d import looked_at
-from deepdream.networks.torch.fusion import FusedStep, fuse
+from deepdream.networks.torch.fusion import ChainStep, fuse
 from deepdream.networks.torch.layers import LayerFunction
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
 from deepdream.networks.torch.layers.normalisation import scales_channels
@@ -88,10 +88,19 @@ class TorchNetwork(Network):
 
     def _keeps_apart(self, *layers: str) -> bool:
         """Whether the pictures of a batch stay apart, of all that the steps before ``layers`` may do."""
-        return all(isinstance(step, FusedStep) or _takes_each_alone(step.layer) for step, _ in self._plan(*layers)[0])
+        return all(isinstance(step, ChainStep) or _takes_each_alone(step.layer) for step, _ in self._plan(*layers)[0])
 
     def _function(self, step: Runnable, device: torch.device, dtype: torch.dtype) -> LayerFunction:
-        return super()._function(step, device, self._dtype if isinstance(step, FusedStep) else dtype)
+        return super()._function(step, device, self._dtype if isinstance(step, ChainStep) else dtype)
+
+    def run_step(self, step: Runnable, values: dict[int, Tensor]) -> None:
+        try:
+            super().run_step(step, values)
+        except ModelError:
+            if isinstance(step, ChainStep) and len(step.links) > 1:  # name the link that fails
+                for link in step.links:
+                    super().run_step(ChainStep((link,)), values)
+            raise
 
     def _select(self, *layers: str) -> tuple[Sequence[Runnable], tuple[int, ...]]:
         steps, targets = self._needed(*layers)
