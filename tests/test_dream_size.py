@@ -2,21 +2,24 @@
 
 import json
 import shutil
+import time
+import weakref
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from clips import make_clip
-from helpers import read_dreams, render, save_frames
+from helpers import open_small_render, read_dreams, render, save_frames
 from PIL import Image
 
 import deepdream
 import dreamer
 from deepdream.errors import UsageError
-from deepdream.files.frames import read_frame
+from deepdream.files.frames import read_frame, write_frame
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
 from deepdream.render.dream_size import lay_on, shrink, take_off
+from deepdream.render.sequence import dream_frames
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,34 @@ def test_shrinking_averages_over_areas(photograph):
     frame = photograph("coffee.png", (80, 120))
     wanted = frame.reshape(40, 2, 60, 2, 3).mean((1, 3))
     np.testing.assert_allclose(shrink(frame, (60, 40)), wanted, atol=0.5001)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_while_a_frame_dreams_nothing_before_it_has_full_size(footage, tmp_path, small_network, monkeypatch, kind):
+    source = save_frames(footage[:3], tmp_path / "source", size=(96, 80), pattern="{:06}." + kind)
+    pictures = []  # by the numbers of their frames: the sources, the dreams and what is read of them again
+
+    def read(path):
+        picture = read_frame(path)
+        pictures.append((int(path.stem[-6:]), weakref.ref(picture)))
+        return picture
+
+    def save(path, picture, *arguments):
+        pictures.append((int(path.stem[-6:]), weakref.ref(picture)))
+        write_frame(path, picture, *arguments)
+
+    def on_step(number, report):
+        end = time.monotonic() + 60  # the frame before may still be in a thread's hands
+        while any(of < number and picture() is not None for of, picture in pictures):
+            assert time.monotonic() < end, "the frame before is kept"
+            time.sleep(0.01)
+
+    monkeypatch.setattr("deepdream.render.sequence.read_frame", read)
+    monkeypatch.setattr("deepdream.render.sequence.write_frame", save)
+    flow = FlowOptions(FlowMode.STABLE)
+    opened = open_small_render(source, tmp_path / "out", small_network, flow, dream_width=48)
+    assert len(list(dream_frames(opened, small_network, on_step))) == 3
+    assert len(pictures) == (6 if kind == "png" else 8)
 
 
 def test_at_the_width_of_the_frames_nothing_changes(source, tmp_path, small_network):

@@ -101,11 +101,27 @@ class Dream:
 
 @dataclass(frozen=True)
 class Previous:
-    """What a frame inherits from: the frame before it. ``motion``: from that to this one, where it is known."""
+    """What a frame inherits from: the frame before it, all at the size of the dream, uint8, the dream maybe float32.
 
-    source: Source
-    dream: Dream
+    ``dream``: what `take_off` gives of it; as it is written, where the frame dives into it. ``mask`` as `Source` has
+    it. ``shot_strength`` as `Dream` has it. ``motion``: from that frame to this one, where it is known.
+    """
+
+    source: np.ndarray
+    dream: np.ndarray
+    shot_strength: float | None
+    mask: np.ndarray | None = None
     motion: Motion | None = None
+
+
+def previous_of(options: FrameOptions, source: Source, picture: np.ndarray, shot_strength: float | None) -> Previous:
+    """What a frame with ``options`` inherits from the ``source`` before it and its dream, a ``picture`` as written.
+
+    Nothing of it has full size but the picture of a dive: at 4K each would take 25 MB while the frame dreams.
+    """
+    if not options.dive:
+        picture = take_off(picture, source.full, source.small, options.dream.panorama)
+    return Previous(source.small, picture, shot_strength, _mask_of(source))
 
 
 def dream_frame(
@@ -198,8 +214,8 @@ def _shot_strength(options: FrameOptions, previous: Previous | None, inherited: 
     """The strength to which a frame is held: that of its shot's first frame, for steps like its own; 0 if unknown."""
     if previous is None or inherited.warped is None:
         return 0.0
-    assert previous.dream.shot_strength is not None
-    return previous.dream.shot_strength * options.growth
+    assert previous.shot_strength is not None
+    return previous.shot_strength * options.growth
 
 
 def _strength(dreamed: np.ndarray, source: np.ndarray, share: float) -> float:
@@ -207,9 +223,9 @@ def _strength(dreamed: np.ndarray, source: np.ndarray, share: float) -> float:
     return float(np.abs(dreamed.astype(np.float32) - source).mean(dtype=np.float64)) / share if share else 0.0
 
 
-def _move(options: FrameOptions, source: Source, dream: Dream) -> Source:
+def _move(options: FrameOptions, source: Source, dream: np.ndarray) -> Source:
     """The source of a frame of a dive: the dream before it, enlarged and turned, in one resampling. float32."""
-    full = np.clip(zoom_in(dream.picture, options.dream.zoom, options.dream.rotate, cubic=True), 0, 255)
+    full = np.clip(zoom_in(dream, options.dream.zoom, options.dream.rotate, cubic=True), 0, 255)
     if source.mask is not None:
         weight = weights(source.mask)[..., None]
         full = full * weight + source.full * (1 - weight)
@@ -220,11 +236,10 @@ def _inherit(options: FrameOptions, source: Source, previous: Previous | None) -
     """What a frame takes over from the dream before it, and whether a scene starts at it."""
     if previous is None:
         return Inheritance(source.small.astype(np.float32)), False
-    before = previous.source.small
+    before = previous.source
     motion = previous.motion or estimate_motion(before, source.small, options.flow)
-    dream = take_off(previous.dream.picture, previous.source.full, before, options.dream.panorama)
     moved = options.dream.zoom, options.dream.rotate
-    return inherit(before, source.small, dream, motion, options.flow, *moved, _mask_of(previous.source)), motion.is_cut
+    return inherit(before, source.small, previous.dream, motion, options.flow, *moved, previous.mask), motion.is_cut
 
 
 def _jitter(options: FrameOptions) -> np.random.Generator:

@@ -17,7 +17,7 @@ from deepdream.machine import describe
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS
 from deepdream.motion.inheritance import Motion, estimate_motion
 from deepdream.picture import ascent
-from deepdream.render.frame import Dream, Previous, Source, dream_frame, source_of
+from deepdream.render.frame import Dream, Previous, Source, dream_frame, previous_of, source_of
 from deepdream.render.journal import file_sum
 from deepdream.render.plan import Render
 from deepdream.render.targets import objectives_at
@@ -62,28 +62,29 @@ def dream_frames(
         objectives_of = cache(partial(objectives_at, network))
         background = Background()
         saving: Future[FrameReport] | None = None  # of the frame before
-        last: tuple[int, Dream] | None = None  # the frame before: its number, and its dream
+        before: Previous | None = None  # of the frame dreamed last, where the next one inherits
         try:
             for frame in _read_frames(render, reader, background):
                 started = time.monotonic()
                 threads = background.adapt_threads()
                 number, options = frame.number, render.options_at(frame.number)
+                if render.inherits_at(number) and before is None:
+                    before = _saved(render, number)
                 dream = dream_frame(
                     options,
                     network,
                     objectives_of(options.guide)(options.layer),
                     frame.source,
-                    _previous(render, frame, last),
+                    before and replace(before, motion=frame.motion),
                     partial(_after_step, background, on_step and partial(on_step, number)),
                     on_cut and partial(on_cut, number),
                 )
                 if saving:
                     yield saving.result()
-                saving = background.submit(writer, _save, render, frame, dream, options.layer, started, threads)
-                if render.frames.image_type != "png":
-                    saving.result()  # other types are lossy: the next frame inherits what the file holds
-                    dream = replace(dream, picture=read_frame(render.path(number)))
-                last = number, dream
+                saved = number, frame.file_sum, dream, options.layer, started, threads
+                saving = background.submit(writer, _save, render, *saved)
+                before = _passed_on(render, frame, dream, saving)
+                del saved, dream  # it is needed no more, and at 4K it has 25 MB
         except Exception:
             if saving:
                 yield saving.result()
@@ -94,15 +95,11 @@ def dream_frames(
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame to dream, and the sum of its source file.
-
-    Where it inherits also the source before it, and the motion if it is known.
-    """
+    """A frame to dream, the sum of its source file, and the motion from the frame before it, where that is known."""
 
     number: int
     source: Source
     file_sum: str | None
-    previous: Source | None = None
     motion: Motion | None = None
 
 
@@ -129,39 +126,41 @@ def _read_frames(render: Render, reader: Executor, background: Background) -> It
 
 def _read_ahead(render: Render, number: int, last: _Frame | None) -> _Frame:
     """Frame ``number``. ``last``: the frame that was read before it, if any."""
-    flow = render.options_at(number).flow
     digest, source = file_sum(render.frames.paths[number]), _read_source(render, number)
-    if not render.inherits_at(number):
-        return _Frame(number, source, digest)
-    previous = last.source if last and last.number == number - 1 else _read_source(render, number - 1)
     is_large = math.prod(render.dream_size) >= TRIM_ABOVE_PIXELS
-    motion = None if is_large else estimate_motion(previous.small, source.small, flow)
-    return _Frame(number, source, digest, previous, motion)
+    if is_large or last is None or last.number != number - 1 or not render.inherits_at(number):
+        return _Frame(number, source, digest)
+    flow = render.options_at(number).flow
+    return _Frame(number, source, digest, estimate_motion(last.source.small, source.small, flow))
 
 
-def _previous(render: Render, frame: _Frame, last: tuple[int, Dream] | None) -> Previous | None:
-    """What a frame inherits from.
+def _saved(render: Render, number: int) -> Previous:
+    """What frame ``number`` inherits from, read from its files, so that a resumed run gives the same bytes."""
+    source, picture = _read_source(render, number - 1), read_frame(render.path(number - 1))
+    return previous_of(render.options_at(number), source, picture, render.journal.shot_strength(number - 1))
 
-    A dream that was not made just now is read as it was saved, so that a resumed run gives the same bytes.
-    """
-    if frame.previous is None:
+
+def _passed_on(render: Render, frame: _Frame, dream: Dream, saving: Future[Any]) -> Previous | None:
+    """What the next frame inherits of this one, which is dreamed and being saved; None where it inherits nothing."""
+    following, picture = frame.number + 1, dream.picture
+    if following not in render.todo or not render.inherits_at(following):
         return None
-    before = frame.number - 1
-    if last and last[0] == before:
-        dream = last[1]
-    else:
-        dream = Dream(read_frame(render.path(before)), render.journal.shot_strength(before))
-    return Previous(frame.previous, dream, frame.motion)
+    if render.frames.image_type != "png":
+        saving.result()  # other types are lossy: the next frame inherits what the file holds
+        picture = read_frame(render.path(frame.number))
+    return previous_of(render.options_at(following), frame.source, picture, dream.shot_strength)
 
 
-def _save(render: Render, frame: _Frame, dream: Dream, layer: str, started: float, threads: int) -> FrameReport:
+def _save(
+    render: Render, number: int, file_sum: str | None, dream: Dream, layer: str, started: float, threads: int
+) -> FrameReport:
     """Save and record a frame."""
-    path = render.path(frame.number)
+    path = render.path(number)
     write_frame(path, dream.picture, render.frames.image_type, render.note)
     seconds = time.monotonic() - started
-    render.journal.record(frame.number, path, frame.file_sum, dream.shot_strength, layer, round(seconds, 3))
-    is_cut = dream.is_cut or frame.number in (render.cuts or ())
-    return FrameReport(frame.number, path, layer, seconds, is_cut, threads)
+    render.journal.record(number, path, file_sum, dream.shot_strength, layer, round(seconds, 3))
+    is_cut = dream.is_cut or number in (render.cuts or ())
+    return FrameReport(number, path, layer, seconds, is_cut, threads)
 
 
 def _read_source(render: Render, number: int) -> Source:

@@ -29,7 +29,7 @@ from deepdream.motion.inheritance import cut_thumbnail
 from deepdream.options import FlowOptions
 from deepdream.picture.ascent import TileAscent
 from deepdream.picture.objectives import WeightedSum, l2
-from deepdream.render.frame import Dream, FrameOptions, Previous, Source, dream_frame, source_of
+from deepdream.render.frame import FrameOptions, Source, dream_frame, previous_of, source_of
 from deepdream.render.targets import objectives_at
 
 ATTEMPTS = 3  # how often a frame may fail on a worker
@@ -132,8 +132,10 @@ def dream_file(job: Job, task: FrameTask) -> Dreamed:
     source = _read(job, task.source, task.mask)
     if task.inherited:
         inherited = task.inherited
-        dream = Dream(read_frame(inherited.dream.name, inherited.dream.content), inherited.shot_strength)
-        previous = Previous(_read(job, inherited.source, inherited.mask), dream)
+        before = _read(job, inherited.source, inherited.mask)
+        picture = read_frame(inherited.dream.name, inherited.dream.content)
+        previous = previous_of(task.options, before, picture, inherited.shot_strength)
+        del before, picture
     objective: Objective | WeightedSum
     stop, objective, tiles = _StopWhenCancelled(worker), l2, None
     if task.tiles_on:
