@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from deepdream.geometry import fast_length
 from deepdream.options import Colors
 
-FLOOR = 1 / 16  # cycles a pixel: coarser waves count as these, else brightness drifts and large areas take a tint
+FLOOR = 1 / 15  # cycles a pixel: coarser waves count as these, else brightness drifts and large areas take a tint
 MEAN_GAIN = 1.4  # of brightness as a whole, beside the coarsest waves: it holds what clipping to black and white moves
 
 # A factor of the covariance of the colours (R, G, B) of ImageNet's photographs, in 0..1: Olah, Mordvintsev and Schubert
