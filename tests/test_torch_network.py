@@ -13,6 +13,7 @@ from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall
 from deepdream.networks.caffemodel import load_model
 from deepdream.networks.torch import compiled
 from deepdream.networks.torch import network as torch_network
+from deepdream.networks.torch.fusion import ChainStep
 from deepdream.networks.torch.network import TorchNetwork
 from deepdream.picture import objectives
 
@@ -330,6 +331,31 @@ def test_an_activation_that_stops_at_6_costs_nothing(default_network):
     counted = calls(default_network, "block_0/output", (64, 64))
     assert counted["_convolution_pointwise"] == 3
     assert not counted.keys() & {"relu", "clamp", "hardtanh", "rsub", "neg"}
+
+
+def test_convolutions_after_one_another_are_one_function(default_network):
+    """Up to the value that a block both takes in and adds: it is read twice. The first block has no such sum."""
+    steps = [step for step, _ in default_network._plan("block_2/output")[0]]
+    assert [[link.layer.name for link in step.links] for step in steps if isinstance(step, ChainStep)] == [
+        ["stem", "block_0/depthwise", "block_0/output", "block_1/expand", "block_1/depthwise", "block_1/output"],
+        ["block_2/expand", "block_2/depthwise", "block_2/project"],
+    ]
+    assert len(steps) == 4
+
+
+def test_of_a_chain_the_layer_that_fails_is_named(tmp_path):
+    text = """
+    name: "broken" input: "data" input_shape { dim: 1 dim: 3 dim: 24 dim: 30 }
+    layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 8 kernel_size: 3 } }
+    layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 4 kernel_size: 1 } }
+    layer { name: "c" type: "Convolution" bottom: "b" top: "c" convolution_param { num_output: 4 kernel_size: 1 } }
+    """
+    blobs = random_blobs(text)
+    blobs["b"] = np.ones((4, 5, 1, 1), np.float32), blobs["b"][1]
+    network = network_of(load_model(*write_model(tmp_path, text, blobs)))
+    for layer in "bc":
+        with pytest.raises(ModelError, match="^layer b .Convolution. does not fit its input"):
+            network.activations(random_picture(24, 30), layer)
 
 
 def test_one_network_runs_a_layer_fused_for_one_target_and_alone_for_another(small_network):
