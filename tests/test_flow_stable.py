@@ -166,6 +166,16 @@ def test_a_fast_pan_is_no_cut(photograph):
     assert not cuts.is_cut(*views)
 
 
+@pytest.mark.parametrize("light", [14, 60])
+def test_noise_in_the_dark_is_no_cut(light):
+    """The hue of a dark or a grey pixel is noise, and so is the saturation of a dark one."""
+    rng = np.random.default_rng(0)
+    night = [np.uint8(np.clip(rng.normal(light, 9, (200, 320, 3)), 0, 255)) for _ in range(4)]
+    assert not any(map(cuts.is_cut, night, night[1:]))
+    day = np.uint8(np.clip(rng.normal(light + 80, 9, (200, 320, 3)), 0, 255))
+    assert cuts.is_cut(night[0], day)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (9, 9)])
 def test_any_size_of_frame_can_be_compared(size):
     black = np.zeros((*size, 3), np.uint8)
