@@ -25,7 +25,7 @@ from deepdream.render.dream_size import lay_on, shrink, take_off
 MIN_OPENED = 0.05
 # Of a step, the size of those of a frame that inherits. Full steps, their result then drawn back further to the warped
 # dream, give as calm a dream that answers the layer less: what is drawn back is worn by the warping.
-INHERITED_STEP = 0.65
+INHERITED_STEP = 0.6
 
 
 @dataclass(frozen=True)
