@@ -125,6 +125,16 @@ def test_black_keeps_the_picture_and_white_dives(dive, tmp_path):
             assert (frame[:, 30:] != PIXELS[:, 30:]).mean() > 0.5
 
 
+def test_grey_mixes_the_dive_with_the_picture(dive, tmp_path):
+    mask = np.uint8(np.tile(np.linspace(0, 255, 60), (40, 1)))
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    assert dive("Output", "--mask", "m.png", "-itr", "0").returncode == 0
+    frames, weight = frames_of("Output"), mask[..., None] / 255
+    for before, after in zip(frames, frames[1:]):
+        moved = np.clip(zoom_in(before, 1.05, 2, cubic=True), 0, 255)
+        assert np.abs(after - (moved * weight + PIXELS * (1 - weight))).max() < 0.51
+
+
 def test_a_guide_may_lie_beside_the_picture(run_here, small_folder, tmp_path):
     (tmp_path / "pictures").mkdir()
     for name, pixels in (("photo.png", PIXELS), ("guide.png", PIXELS[::-1])):
