@@ -7,7 +7,7 @@ from deepdream.opencv import opencv
 
 CUT_WIDTH = 160  # pixels: motion is looked for at this width
 CONTENT_WIDTH = 40  # pixels: what it leaves is compared at this one, at which sensor noise has averaged out …
-CUT_CONTENT = 23  # … and the threshold of PySceneDetect's ContentDetector, 27, comes to this
+CUT_CONTENT = 20  # … and the threshold of PySceneDetect's ContentDetector, 27, comes to this
 # Grey levels: hue counts in full from so much difference between the channels on, saturation from so much light on. Of
 # grey and of dark pixels noise alone decides them.
 FULL_HUE, FULL_SATURATION = 4, 16
