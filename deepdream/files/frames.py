@@ -5,6 +5,7 @@ Every picture becomes 8-bit RGB (h, w, 3), upright. One that cannot be used is a
 
 import io
 import re
+import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
+from isal import isal_zlib
 from natsort import natsorted, ns
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo, putchunk
@@ -27,7 +29,9 @@ from deepdream.options import IMAGE_TYPES, PICTURE_ENDINGS
 
 PREVIEW_NAME = "preview.jpg"  # the live picture of a run: no frame
 JPEG_QUALITY = 95
-PNG_HEADER = 33  # bytes: the signature and the first chunk
+PNG_SIGNATURE, PNG_AVERAGE = b"\x89PNG\r\n\x1a\n", 3
+PNG_COMPRESSION = 1  # of ISA-L's 0 to 3: 2 and 3 take longer for no less space
+PNG_STRIP = 1 << 18  # bytes that are filtered and compressed at a time, and stay in the processor's cache
 NOTE_KEY = "Comment"  # of a PNG's text
 MAX_JPEG_COMMENT = 65_533  # bytes
 MAX_FRAME_PIXELS = 2**28  # a 16K panorama fits twice
@@ -215,30 +219,47 @@ def encode_frame(
 
 
 def _encode_png(picture: np.ndarray, note: str | None, profile: bytes | None) -> bytes:
-    """RGB or RGBA (h, w, c) as a PNG.
+    """RGB or RGBA (h, w, c) as a PNG (W3C, Portable Network Graphics).
 
-    Dreams have grain on every scale, in which Pillow's search for repetitions and for the best filter of each row finds
-    nothing: runs alone and one filter take a quarter of the time, and a tenth less space.
+    Dreams have grain on every scale: a search for the best filter of each row finds nothing, and one filter with ISA-L's
+    search for repetitions takes a twentieth of Pillow's time, and a tenth less space.
     """
-    cv2 = opencv()
-    settings = {
-        cv2.IMWRITE_PNG_COMPRESSION: 1,
-        cv2.IMWRITE_PNG_STRATEGY: cv2.IMWRITE_PNG_STRATEGY_RLE,
-        cv2.IMWRITE_PNG_FILTER: cv2.IMWRITE_PNG_FILTER_AVG,
-    }
-    order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, order), [*chain(*settings.items())])
+    height, width, channels = picture.shape
     text = PngInfo()
     if profile:
         text.add(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))
     if note:
         text.add_text(NOTE_KEY, note)
+    lines, compressor = picture.reshape(height, width * channels), isal_zlib.compressobj(PNG_COMPRESSION)
+    count = max(1, PNG_STRIP // lines.shape[1])
+    strips = [compressor.compress(_filter(lines, first, count, channels)) for first in range(0, height, count)]
     whole = io.BytesIO()
-    whole.write(encoded[:PNG_HEADER])
+    whole.write(PNG_SIGNATURE)
+    color = 2 if channels == 3 else 6
+    putchunk(whole, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0))
     for kind, content, *_ in text.chunks:
         putchunk(whole, kind, content)
-    whole.write(encoded[PNG_HEADER:])
+    putchunk(whole, b"IDAT", *strips, compressor.flush())
+    putchunk(whole, b"IEND")
     return whole.getvalue()
+
+
+def _filter(lines: np.ndarray, first: int, count: int, channels: int) -> np.ndarray:
+    """Some ``lines`` (h, w * c) of a picture as a PNG keeps them by its filter "average": uint8 (h, 1 + w * c).
+
+    Each value less the mean, rounded down, of those to its left and above; beyond the picture they count as 0.
+    """
+    values = lines[first : first + count]
+    above, left = np.zeros_like(values), np.zeros_like(values)
+    above[1:] = values[:-1]
+    if first:
+        above[0] = lines[first - 1]
+    left[:, channels:] = values[:, :-channels]
+    mean = above & left  # the bits that both have, and half of those that one has
+    mean += (above ^ left) >> 1
+    filtered = np.full((len(values), 1 + values.shape[1]), PNG_AVERAGE, np.uint8)
+    np.subtract(values, mean, out=filtered[:, 1:])
+    return filtered
 
 
 def write_frame(path: str | Path, picture: np.ndarray, image_type: str, note: str | None = None) -> None:

@@ -115,7 +115,10 @@ def _enlarge(cv2: ModuleType, flow: np.ndarray, shape: tuple[int, ...]) -> np.nd
     height, width = shape[:2]
     if flow.shape[:2] == (height, width):
         return flow
-    return cv2.resize(flow, (width, height)) * np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
+    enlarged = cv2.resize(flow, (width, height))
+    rows = enlarged.reshape(height, -1)  # in one run: pair by pair it takes ten times as long
+    rows *= np.tile(np.array([width / flow.shape[1], height / flow.shape[0]], np.float32), width)
+    return enlarged
 
 
 def _search_flow(cv2: ModuleType, grey: np.ndarray, other: np.ndarray, quick: bool = False) -> np.ndarray:

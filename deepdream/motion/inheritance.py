@@ -85,13 +85,15 @@ class Inheritance:
         if self.source is None or self.warped is None or self.weight is None:
             return dreamed
         eased = self.warped - dreamed
-        eased *= self.ease * self.weight
+        eased *= _for_each_channel(self.ease * self.weight)
         eased += dreamed
         bound = MAX_STRENGTH * shot_strength * self.share
-        strength = np.abs(eased - self.source).mean()
+        added = eased - self.source
+        strength = np.abs(added).mean()
         if strength > bound:
-            eased = self.source + max(bound / strength, MIN_FADE) * (eased - self.source)
-        return np.rint(eased).astype(np.uint8)
+            added *= max(bound / strength, MIN_FADE)
+            eased = np.add(added, self.source, out=added)
+        return np.rint(eased, out=eased).astype(np.uint8)
 
 
 def inherits(options: FlowOptions) -> bool:
@@ -206,15 +208,27 @@ def _inherit_stable(
     warped = sample(hallucination, offsets, cubic=True, panorama=options.panorama)
     warped += current
     np.clip(warped, 0, 255, out=warped)
-    moves = motion_mask(motion.flow, options.threshold, options.panorama)
-    blend = np.where(moves, options.blend_flow, options.blend_static)
-    weight = (blend * motion.trust).astype(np.float32)[..., None]
+    weight = (_share(motion.flow, options) * motion.trust).astype(np.float32, copy=False)[..., None]
     ease = PANORAMA_EASE if options.panorama else EASE
     start = warped - current
-    start *= weight
+    start *= _for_each_channel(weight)
     start += current
     known = None if mask is None else sample(weights(mask)[..., None], offsets, panorama=options.panorama)[..., 0]
     return Inheritance(start, current, warped, weight, ease=ease, mask=known)
+
+
+def _share(flow: np.ndarray, options: FlowOptions) -> np.ndarray | float:
+    """What is inherited of the dream, as a share, where it moves and where it is still: (h, w), or one for both."""
+    if options.blend_flow == options.blend_static:
+        return options.blend_flow
+    return np.where(
+        motion_mask(flow, options.threshold, options.panorama), options.blend_flow, options.blend_static
+    )
+
+
+def _for_each_channel(weight: np.ndarray) -> np.ndarray:
+    """A weight (h, w, 1) as (h, w, 3): where NumPy repeats a value three times itself, it takes three times as long."""
+    return opencv().merge([weight] * 3)
 
 
 def motion_mask(flow: np.ndarray, threshold: float, panorama: bool = False) -> np.ndarray:
