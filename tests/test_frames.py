@@ -1,8 +1,11 @@
 """Frame directories and files that are whole or not there."""
 
 import errno
+import io
 import json
 import shutil
+import struct
+import zlib
 from fractions import Fraction
 
 import numpy as np
@@ -146,6 +149,22 @@ def test_a_png_of_a_grainy_picture_is_smaller_than_pillows(tmp_path):
     Image.fromarray(grainy).save(tmp_path / "pillows.png", compress_level=1)
     assert np.array_equal(read_frame(tmp_path / "ours.png"), grainy)
     assert (tmp_path / "ours.png").stat().st_size < 0.95 * (tmp_path / "pillows.png").stat().st_size
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1), (23, 31)])
+def test_a_png_is_filtered_alike_in_strips_of_any_height(monkeypatch, size, channels):
+    values = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
+    around = np.pad(values.astype(int), ((1, 0), (1, 0), (0, 0)))
+    filtered = (values - (around[1:, :-1] + around[:-1, 1:]) // 2).astype(np.uint8).reshape(size[0], -1)
+    for lines in (1, 2, 22, 100):
+        monkeypatch.setattr(frames, "PNG_STRIP", lines * size[1] * channels)
+        content = frames.encode_frame(values[..., :3], "png", alpha=values[..., 3] if channels == 4 else None)
+        picture = Image.open(io.BytesIO(content))
+        assert np.array_equal(np.asarray(picture), values)
+        length, kind = struct.unpack(">I4s", content[33:41])
+        stored = np.frombuffer(zlib.decompress(content[41 : 41 + length]), np.uint8).reshape(size[0], -1)
+        assert kind == b"IDAT" and (stored[:, 0] == 3).all() and np.array_equal(stored[:, 1:], filtered)
 
 
 def test_the_chunks_of_a_png_stand_where_the_format_wants_them(picture):

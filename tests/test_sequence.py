@@ -307,6 +307,30 @@ def test_motion_is_estimated_beside_the_dream_which_leaves_it_a_core(
     assert threads == [1]
 
 
+# A sum's first step takes the gradient of each part alone.
+@pytest.mark.parametrize("layer, looked", [("conv1", [1, 1]), ("conv1+mixed", [1, 1, 2])], ids=["layer", "sum"])
+def test_a_core_that_comes_free_is_seen_between_the_passes_of_a_step(
+    source, tmp_path, small_network, monkeypatch, layer, looked
+):
+    looks, seen = [], []
+
+    def watch(name):
+        compute = getattr(small_network, name)
+
+        def watched(*arguments, **settings):
+            before = len(looks)
+            gradient = compute(*arguments, **settings)
+            seen.append(len(looks) - before)
+            return gradient
+
+        monkeypatch.setattr(small_network, name, watched)
+
+    monkeypatch.setattr("deepdream.threads.Background.leave_cores", lambda background: looks.append(background))
+    watch("gradient_of_sum")
+    render(source, tmp_path / "out", small_network, INDEPENDENT, layers=(layer,), octaves=1, iterations=2)
+    assert seen == looked * 5
+
+
 @pytest.mark.parametrize("flow", [BLEND, STABLE], ids=["flow", "stable"])
 def test_the_motion_of_large_frames_is_not_estimated_ahead_and_changes_no_byte(
     source, tmp_path, small_network, monkeypatch, flow

@@ -221,9 +221,7 @@ def _share(flow: np.ndarray, options: FlowOptions) -> np.ndarray | float:
     """What is inherited of the dream, as a share, where it moves and where it is still: (h, w), or one for both."""
     if options.blend_flow == options.blend_static:
         return options.blend_flow
-    return np.where(
-        motion_mask(flow, options.threshold, options.panorama), options.blend_flow, options.blend_static
-    )
+    return np.where(motion_mask(flow, options.threshold, options.panorama), options.blend_flow, options.blend_static)
 
 
 def _for_each_channel(weight: np.ndarray) -> np.ndarray:

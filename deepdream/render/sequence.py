@@ -10,13 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from deepdream.files.frames import read_frame, write_frame
 from deepdream.files.masks import read_mask
-from deepdream.interface import Network
+from deepdream.interface import Network, Objective
 from deepdream.machine import describe
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS
 from deepdream.motion.inheritance import Motion, estimate_motion
 from deepdream.picture import ascent
+from deepdream.picture.objectives import WeightedSum
 from deepdream.render.frame import Dream, Previous, Source, dream_frame, previous_of, source_of
 from deepdream.render.journal import file_sum
 from deepdream.render.plan import Render
@@ -73,7 +76,7 @@ def dream_frames(
                 dream = dream_frame(
                     options,
                     network,
-                    objectives_of(options.guide)(options.layer),
+                    _leaving_cores(background, objectives_of(options.guide)(options.layer)),
                     frame.source,
                     before and replace(before, motion=frame.motion),
                     partial(_after_step, background, on_step and partial(on_step, number)),
@@ -101,6 +104,21 @@ class _Frame:
     source: Source
     file_sum: str | None
     motion: Motion | None = None
+
+
+def _leaving_cores(background: Background, objective: Objective | WeightedSum) -> Objective | WeightedSum:
+    """The objective, at which the cores are looked at too: between the passes of a step, which may take seconds."""
+
+    def watched(plain: Objective) -> Objective:
+        def watching(activations: torch.Tensor) -> torch.Tensor:
+            background.leave_cores()
+            return plain(activations)
+
+        return watching
+
+    if isinstance(objective, WeightedSum):
+        return WeightedSum(tuple(replace(part, objective=watched(part.objective)) for part in objective.parts))
+    return watched(objective)
 
 
 def _after_step(
