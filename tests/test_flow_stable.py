@@ -1,6 +1,7 @@
 """The stabilised dream: flow of known motions, what is trusted, where a scene is cut, what a frame takes over."""
 
 import json
+import math
 import shutil
 from functools import partial
 
@@ -340,9 +341,18 @@ def test_a_still_noisy_scene_changes_less_than_with_plain_flow_and_does_not_grow
 
 
 @pytest.mark.parametrize(
-    "mode, panorama, share", [(FlowMode.STABLE, False, 0.6), (FlowMode.STABLE, True, 1), (FlowMode.BLEND, False, 1)]
+    "mode, panorama, few, share",
+    [
+        (FlowMode.STABLE, False, None, 0.365 * math.sqrt(10 / 3)),
+        (FlowMode.STABLE, False, 8, 0.365 * math.sqrt(10 / 8)),
+        (FlowMode.STABLE, False, 20, 0.365),
+        (FlowMode.STABLE, False, 1, 1),
+        (FlowMode.STABLE, False, 0, 0.365),
+        (FlowMode.STABLE, True, None, 1),
+        (FlowMode.BLEND, False, None, 1),
+    ],
 )
-def test_a_frame_that_inherits_takes_smaller_steps_but_of_panoramas(mode, panorama, share):
-    options = RenderOptions(DreamOptions(("a",), step_size=2, panorama=panorama), FlowOptions(mode))
+def test_the_fewer_steps_a_frame_that_inherits_takes_the_larger_they_are_but_of_panoramas(mode, panorama, few, share):
+    options = RenderOptions(DreamOptions(("a",), step_size=2, panorama=panorama), FlowOptions(mode, iterations=few))
     sizes = [options_at(options, 1).dream_options(starts_shot).step_size for starts_shot in (True, False)]
-    assert sizes == [2, 2 * share]
+    assert sizes == pytest.approx([2, 2 * share])
