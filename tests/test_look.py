@@ -1,5 +1,7 @@
 """The look of a step: its spectrum, its colours, and what stays as it was."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,19 @@ def test_sizes_that_are_slow_to_transform_are_smoothed_with_what_lies_beyond_the
     torch.testing.assert_close(look.apply(gradient), wanted)
     two = torch.stack([gradient, gradient.flip(1)])
     torch.testing.assert_close(look.apply(two), torch.stack([wanted, look.apply(gradient.flip(1))]))
+
+
+@pytest.mark.parametrize("colors", Colors)
+@pytest.mark.parametrize("width", [8, 13, 16, 31, 32, 33, 64, 65, 83, 96, 128, 233, 330])
+@pytest.mark.parametrize("height", [9, 36, 97, 131])
+def test_what_is_smoothed_does_not_depend_on_threads(request, height, width, colors):
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    gradient, look = noise(2, 3, height, width), Look((height, width), CPU, 1.0, colors)
+    smoothed = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        smoothed.append(look.apply(gradient))
+    assert torch.equal(smoothed[0], smoothed[1]) and torch.equal(smoothed[0], smoothed[2])
 
 
 def test_smoothing_wraps_round_the_edges():

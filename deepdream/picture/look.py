@@ -12,6 +12,7 @@ from deepdream.geometry import fast_length
 from deepdream.options import Colors
 
 FLOOR = 1 / 15  # cycles a pixel: coarser waves count as these, else brightness drifts and large areas take a tint
+NARROW = 64  # columns: the bits of several planes that are no wider, transformed together, depend on threads
 MEAN_GAIN = 1.4  # of brightness as a whole, beside the coarsest waves: it holds what clipping to black and white moves
 AT_ONCE = 3 << 18  # pixels, of several planes: more leave a CPU's cache and take a third longer, fewer are mostly calls
 
@@ -46,12 +47,11 @@ class Look:
         if self._fast_size != self._size:
             around = left, fast_width - width - left, top, fast_height - height - top
             planes = F.pad(planes, around, "circular")
-        parts = planes.split(max(1, AT_ONCE // planes[0].numel()))
-        smoothed = [self._smooth_planes(part)[:, top : top + height, left : left + width] for part in parts]
-        return torch.cat(smoothed).unflatten(0, gradient.shape[:-2])
-
-    def _smooth_planes(self, planes: torch.Tensor) -> torch.Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(planes).mul_(self._spectrum), s=self._fast_size)
+        at_once = max(1, AT_ONCE // planes[0].numel()) if fast_width > NARROW else 1
+        smoothed = torch.empty_like(planes, memory_format=torch.contiguous_format)
+        for part, out in zip(planes.split(at_once), smoothed.split(at_once)):
+            torch.fft.irfft2(torch.fft.rfft2(part).mul_(self._spectrum), s=self._fast_size, out=out)
+        return smoothed[:, top : top + height, left : left + width].unflatten(0, gradient.shape[:-2])
 
     def clip(self, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
         """Bring ``x`` (3, h, w) between ``low`` and ``high`` (3, 1, 1) in place.
