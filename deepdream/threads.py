@@ -25,7 +25,7 @@ T = TypeVar("T")
 # the space between is there so that the number does not change back and forth.
 FREE_TO_KEEP, FREE_TO_ADD = 0.5, 0.75
 MIN_SECONDS = 0.25  # between two looks: the system counts in hundredths of a second
-MAX_SHARE = 0.01  # of the time, spent looking
+MAX_SHARE = 0.003  # of the time, spent looking
 
 
 @dataclass(frozen=True)
