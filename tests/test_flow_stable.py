@@ -95,11 +95,15 @@ def test_sharp_sampling_keeps_fine_detail():
 
 
 @pytest.mark.parametrize("zoom, rotate", [(1.0, 0), (1.05, 0), (2.0, 0), (1.5, 5), (2.0, -20)])
-def test_zoomed_offsets_sample_the_enlarged_picture(zoom, rotate):
+@pytest.mark.parametrize("moved", [(0, 0), (3, -2)])
+def test_zoomed_offsets_sample_the_enlarged_picture(zoom, rotate, moved):
     rows, columns = np.indices((40, 60), dtype=np.float32)
     picture = np.stack([columns * 3, rows * 2, columns + rows], -1)
-    taken = flow.sample(picture, inheritance._zoom_offsets(constant(40, 60, 0, 0), zoom, rotate))
-    np.testing.assert_allclose(taken, inheritance.zoom_in(picture, zoom, rotate), atol=0.1)
+    offsets = constant(40, 60, *moved)
+    taken = flow.sample(picture, inheritance._zoom_offsets(offsets, zoom, rotate))
+    wanted = flow.sample(inheritance.zoom_in(picture, zoom, rotate), offsets)
+    inside = slice(abs(moved[1]), 40 - abs(moved[1])), slice(abs(moved[0]), 60 - abs(moved[0]))
+    np.testing.assert_allclose(taken[inside], wanted[inside], atol=0.1)
 
 
 # --- Agreement -------------------------------------------------------------------------------------
