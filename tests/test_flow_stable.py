@@ -345,18 +345,22 @@ def test_a_still_noisy_scene_changes_less_than_with_plain_flow_and_does_not_grow
 
 
 @pytest.mark.parametrize(
-    "mode, panorama, few, share",
+    "mode, panorama, full, few, share",
     [
-        (FlowMode.STABLE, False, None, 0.365 * math.sqrt(10 / 3)),
-        (FlowMode.STABLE, False, 8, 0.365 * math.sqrt(10 / 8)),
-        (FlowMode.STABLE, False, 20, 0.365),
-        (FlowMode.STABLE, False, 1, 1),
-        (FlowMode.STABLE, False, 0, 0.365),
-        (FlowMode.STABLE, True, None, 1),
-        (FlowMode.BLEND, False, None, 1),
+        (FlowMode.STABLE, False, 10, None, 0.446 * math.cbrt(10 / 3)),
+        (FlowMode.STABLE, False, 10, 8, 0.446 * math.cbrt(10 / 8)),
+        (FlowMode.STABLE, False, 10, 20, 0.446),
+        (FlowMode.STABLE, False, 10, 1, 0.446 * math.cbrt(10)),
+        (FlowMode.STABLE, False, 20, 1, 1),
+        (FlowMode.STABLE, False, 10, 0, 0.446 * math.cbrt(10)),  # of no step
+        (FlowMode.STABLE, True, 10, None, 1),
+        (FlowMode.BLEND, False, 10, None, 1),
     ],
 )
-def test_the_fewer_steps_a_frame_that_inherits_takes_the_larger_they_are_but_of_panoramas(mode, panorama, few, share):
-    options = RenderOptions(DreamOptions(("a",), step_size=2, panorama=panorama), FlowOptions(mode, iterations=few))
+def test_the_fewer_steps_a_frame_that_inherits_takes_the_larger_they_are_but_of_panoramas(
+    mode, panorama, full, few, share
+):
+    dream = DreamOptions(("a",), iterations=full, step_size=2, panorama=panorama)
+    options = RenderOptions(dream, FlowOptions(mode, iterations=few))
     sizes = [options_at(options, 1).dream_options(starts_shot).step_size for starts_shot in (True, False)]
     assert sizes == pytest.approx([2, 2 * share])

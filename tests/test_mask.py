@@ -227,7 +227,7 @@ def test_what_newly_opens_dreams_at_once_and_the_rest_as_ever(dream, opening_mas
     [
         ("3", ["frame 2/4: the mask opens"], [8, 8, 3, 3]),
         ("9", ["frame 2/4: the mask opens"], [8, 8, 9, 9]),  # more steps, but smaller: they come to less
-        ("22", [], [8, 22, 22, 22]),
+        ("18", [], [8, 18, 18, 18]),
     ],
 )
 def test_a_frame_whose_mask_opens_takes_the_steps_of_a_first_one_and_says_so(

@@ -23,10 +23,10 @@ from deepdream.render.dream_size import lay_on, shrink, take_off
 
 # Of a frame: where more of its mask is new than this, it takes the steps of a shot's first frame there.
 MIN_OPENED = 0.05
-# Of a step, the size of those of a frame that inherits, times the root of how many times fewer they are. Full steps,
-# their result drawn back further to the warped dream, give as calm a dream that answers the layer less: what is drawn
-# back is worn by the warping.
-INHERITED_STEP = 0.365
+# Of a step, the size of those of a frame that inherits, times the cube root of how many times fewer they are. Full
+# steps, their result drawn back further to the warped dream, give as calm a dream that answers the layer less: what is
+# drawn back is worn by the warping.
+INHERITED_STEP = 0.446
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class FrameOptions:
         few, dream = self.flow.iterations, self.dream
         if starts_shot or few is None:
             return dream
-        fewer = max(1.0, dream.iterations / few) if few else 1.0
-        size = 1.0 if dream.panorama else min(1.0, INHERITED_STEP * math.sqrt(fewer))
+        fewer = max(1.0, dream.iterations / max(1, few))
+        size = 1.0 if dream.panorama else min(1.0, INHERITED_STEP * math.cbrt(fewer))
         return replace(dream, iterations=few, taper=True, step_size=size * dream.step_size)
 
 
