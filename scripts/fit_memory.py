@@ -30,7 +30,8 @@ TILES = DivideOptions(DivideMode.SEAMLESS, 400, 400)  # pixels: most that a drea
 SMALL = torch.zeros(3, 64, 64)  # a picture whose gradient itself takes next to nothing
 OCTAVES = DreamOptions(octaves=3, iterations=1)
 COPIES = tuple(f"FRAME_COPIES[{mode.name}]" for mode in FlowMode)
-SIZES = {"SET_ASIDE": (64, 64), "SPACING": (1280, 720)}  # by the constant, the (w, h) to measure it at
+# By the constant, the (w, h) to measure it at: large enough that memory may be short.
+SIZES = {"SET_ASIDE": (64, 64), "SPACING": (1920, 1080)}
 SIZES |= dict.fromkeys(COPIES, (3840, 2160))
 
 

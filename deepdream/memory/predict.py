@@ -19,7 +19,7 @@ from deepdream.options import DivideMode, FlowMode, RenderOptions
 from deepdream.target import target_layers
 
 # Copies of the frame, as float32, that a dream holds beside the gradient: octaves, what is inherited, the flow's own.
-FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 10, FlowMode.STABLE: 10}
+FRAME_COPIES = {FlowMode.OFF: 8, FlowMode.BLEND: 8, FlowMode.STABLE: 11}
 PANORAMA_COPIES = 8  # the same of a panorama, besides: six views of 1.3 frames, their gradients, and on the way between
 SPACING = 1.4  # how many times the bytes of its tensors a gradient takes: memory lies unused between them
 FULL_FRAME_COPIES = 4  # the same of the full frame, where the dream has a width of its own

@@ -25,7 +25,7 @@ MAX_LAYOUTS, MAX_SMALL_WEIGHT = 8, 1 << 17
 # Up to so many input channels the derivative is faster as a sub-pixel convolution: of a 7x7 window of stride 2 from
 # three channels it takes a third of the time, from eight of a 3x3 window up to twice as long.
 MAX_PICTURE_CHANNELS = 4
-LARGE = 1 << 20  # values from which on a byte is kept for each: that takes a pass, and a call that small ones feel
+LARGE = 1 << 20  # values from which on a bit is kept for each: that takes a pass, and a call that small ones feel
 LARGE_PICTURE = 1 << 19  # pixels from which on it is: smaller ones need little, and the first such pass takes 0.4 s
 CHANNELS_LAST = torch.channels_last
 
@@ -114,9 +114,17 @@ class FusedConv2d:
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
         if self._transposed is not None:
             return self._transposed(gradient)
-        if self._is_strided_depthwise and gradient.dtype == torch.bfloat16 and compiled.is_supported(gradient):
-            return compiled.depthwise_backward(gradient, self._weight, shape, *self._window[1:3])
+        if self._is_strided_depthwise:
+            return self._depthwise_backward(gradient, shape)
         return self._strided_backward(gradient, shape)
+
+    def _depthwise_backward(self, gradient: Tensor, shape: torch.Size) -> Tensor:
+        kernel, stride, pad, _, groups = self._window
+        if gradient.dtype == torch.bfloat16 and compiled.is_supported(gradient):
+            return compiled.depthwise_backward(gradient, self._weight, shape, stride, pad)
+        # Pixels at the end that no window reaches. `convolution_backward`, of the same bits, asks for an input as well.
+        rest = [(size + 2 * p - k) % s for size, k, s, p in zip(shape[2:], kernel, stride, pad)]
+        return F.conv_transpose2d(gradient, self._weight, None, stride, pad, rest, groups)
 
     def _strided_backward(self, gradient: Tensor, shape: torch.Size) -> Tensor:
         _, stride, pad, dilation, groups = self._window

@@ -170,25 +170,32 @@ def lrn_backward(x: Array, gradient: Array, out: Array, reach: int, alpha: np.fl
 
 @_compile
 def find_stops(bits: Array, stops: Array, ceiling: int, magnitude: int, infinity: int) -> None:
-    """Write to ``stops`` (uint8) whether an activated value is 0 or less, or its ceiling or more.
+    """Write to ``stops``, a bit each, whether an activated value is 0 or less, or its ceiling or more.
 
     ``bits``: those of a floating point type, as integers with a sign, in the order of the values that are above 0.
     ``ceiling`` and ``infinity`` are such bits, ``magnitude`` all but the sign. What is no number does not stop.
+    ``stops``: uint8 (h, k, 1). The first k values of a row have the lowest bits of its k bytes, the next ones the bits
+    above them, and so on: compilers can work on such neighbours together.
     """
     for row in numba.prange(len(bits)):
-        value, out = bits[row].reshape(-1), stops[row].reshape(-1)
-        for k in range(len(value)):
-            is_stop = ((value[k] <= 0) | (value[k] >= ceiling)) & ((value[k] & magnitude) <= infinity)
-            out[k] = np.uint8(is_stop)
+        values, out = bits[row].reshape(-1), stops[row].reshape(-1)
+        out[:] = 0
+        for plane in range(8):
+            value, mask = values[plane * len(out) : (plane + 1) * len(out)], np.uint8(1 << plane)
+            for k in range(len(value)):
+                is_stop = ((value[k] <= 0) | (value[k] >= ceiling)) & ((value[k] & magnitude) <= infinity)
+                out[k] |= mask if is_stop else np.uint8(0)
 
 
 @_compile
 def stop(bits: Array, stops: Array) -> None:
-    """Set to 0 where there are ``stops``."""
+    """Set to 0 where there are ``stops``, as `find_stops` writes them."""
     for row in numba.prange(len(bits)):
-        value, stopped = bits[row].reshape(-1), stops[row].reshape(-1)
-        for k in range(len(value)):
-            value[k] = value[k] if stopped[k] == 0 else 0
+        values, stopped = bits[row].reshape(-1), stops[row].reshape(-1)
+        for plane in range(8):
+            value, mask = values[plane * len(stopped) : (plane + 1) * len(stopped)], np.uint8(1 << plane)
+            for k in range(len(value)):
+                value[k] = value[k] if stopped[k] & mask == 0 else 0
 
 
 @_compile
