@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from deepdream.networks.torch import conv2d
-from deepdream.networks.torch.conv2d import Chain, FusedConv2d, Window
+from deepdream.networks.torch.chain import Chain
+from deepdream.networks.torch.conv2d import FusedConv2d, Window
 
 # in, out, kernel, stride, pad, dilation, groups
 WINDOWS = {
@@ -141,7 +142,7 @@ def test_of_large_values_a_bit_each_is_kept_which_changes_nothing(dtype, sizes, 
 
 @pytest.mark.parametrize(
     "pictures, kept",
-    [((1, 3, 2, 1 << 18), torch.uint8), ((2, 1, 1, 1 << 18), torch.uint8), ((1, 3, 1, (1 << 19) - 1), None)],
+    [((1, 3, 2, 1 << 17), torch.uint8), ((2, 1, 1, 1 << 17), torch.uint8), ((1, 3, 1, (1 << 18) - 1), None)],
 )
 def test_of_small_pictures_values_are_kept_as_they_are(pictures, kept, monkeypatch):
     monkeypatch.setattr(conv2d, "LARGE", 1)
@@ -154,7 +155,7 @@ def test_of_small_pictures_values_are_kept_as_they_are(pictures, kept, monkeypat
 
 def test_a_gradient_keeps_what_suits_the_size_of_its_picture(small_network, monkeypatch):
     seen = []
-    monkeypatch.setattr(conv2d.FusedConv2d, "kept", lambda self, y: seen.append(conv2d._is_picture_large.get()))
+    monkeypatch.setattr(conv2d.FusedConv2d, "kept", lambda self, y: seen.append(conv2d.is_picture_large.get()))
     for side in (16, 32):
         monkeypatch.setattr(conv2d, "LARGE_PICTURE", 32 * 32)
         small_network.gradient(torch.zeros(3, side, side), "conv1", lambda top: top)

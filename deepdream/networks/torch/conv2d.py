@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,20 +26,20 @@ MAX_LAYOUTS, MAX_SMALL_WEIGHT = 8, 1 << 17
 # three channels it takes a third of the time, from eight of a 3x3 window up to twice as long.
 MAX_PICTURE_CHANNELS = 4
 LARGE = 1 << 20  # values from which on a bit is kept for each: that takes a pass, and a call that small ones feel
-LARGE_PICTURE = 1 << 19  # pixels from which on it is: smaller ones need little, and the first such pass takes 0.4 s
+LARGE_PICTURE = 1 << 18  # pixels from which on it is: smaller ones need little, and the first such pass takes 0.4 s
 CHANNELS_LAST = torch.channels_last
 
-_is_picture_large = ContextVar("is_picture_large", default=True)
+is_picture_large = ContextVar("is_picture_large", default=True)
 
 
 @contextmanager
 def looked_at(pictures: Tensor) -> Iterator[None]:
     """Within this, convolutions run on ``pictures`` (n, c, h, w), and keep what suits their size."""
-    token = _is_picture_large.set(pictures[:, 0].numel() >= LARGE_PICTURE)
+    token = is_picture_large.set(pictures[:, 0].numel() >= LARGE_PICTURE)
     try:
         yield
     finally:
-        _is_picture_large.reset(token)
+        is_picture_large.reset(token)
 
 
 class Window(NamedTuple):
@@ -72,16 +72,18 @@ class FusedConv2d:
         dtype: torch.dtype,
     ) -> None:
         kernel, stride, pad, dilation, groups = window
+        self.channels = len(weight)
         of_picture = weight.shape[1] <= MAX_PICTURE_CHANNELS and groups == 1
         self.dtype = torch.float32 if of_picture and dtype == torch.bfloat16 else dtype
         self._weight = weight = weight.to(self.dtype).contiguous(memory_format=CHANNELS_LAST)
         self._window, self._ceiling, self._sizes = window, ceiling, list(sizes)
         self._owns_gradient = owns_gradient and len(sizes) == 1
         self._forward = PackedConv2d(lambda: weight, bias.to(self.dtype), stride, pad, dilation, groups, ceiling)
-        is_depthwise = weight.shape[1] == 1 and groups == len(weight)
-        self._is_strided_depthwise = is_depthwise and stride != (1, 1) and dilation == (1, 1)
+        self._is_depthwise = weight.shape[1] == 1 and groups == len(weight)
+        self._is_strided = stride != (1, 1) and dilation == (1, 1)
         self._sub_pixel = self._transposed = None
         reach = [d * (k - 1) for k, d in zip(kernel, dilation)]
+        self.stride, self.reach = stride[0], reach[0]  # vertical
         if of_picture and dilation == (1, 1):
             margin = _sub_pixel_margin(window)
             self._sub_pixel = PackedConv2d(lambda: sub_pixel_weight(weight, stride, pad), pad=margin)
@@ -103,8 +105,66 @@ class FusedConv2d:
         """What `backward` needs of the values that `forward` returned; None if there is no activation."""
         if self._ceiling is None:
             return None
-        is_large = _is_picture_large.get() and y.numel() >= LARGE and compiled.is_supported(y)
+        is_large = is_picture_large.get() and y.numel() >= LARGE and compiled.is_supported(y)
         return compiled.find_stops(y, self._ceiling) if is_large else y
+
+    @property
+    def can_go_in_rows(self) -> bool:
+        """Whether `forward_rows` and `backward_rows` may be called, and where values are many take less time.
+
+        Larger windows over all channels compute longer than they wait for memory, and bfloat16 waits half as long.
+        """
+        is_small = self._weight.numel() <= MAX_SMALL_WEIGHT and len(self._sizes) == 1
+        is_light = self._is_depthwise or self._window[:2] == ((1, 1), (1, 1))
+        is_known = self._transposed is not None or (self._is_strided and self.reach >= self._window.pad[0])
+        return self.dtype == torch.float32 and is_small and is_light and is_known
+
+    def size(self, size: Pair) -> Pair:
+        """(h, w) of the result of an input of ``size`` (h, w)."""
+        height, width = (
+            (length + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
+            for length, kernel, stride, pad, dilation in zip(size, *self._window[:4])
+        )
+        return height, width
+
+    def stops(self, y: Tensor) -> Tensor | None:
+        """As `kept`, of values of any size."""
+        return None if self._ceiling is None else compiled.find_stops(y, self._ceiling)
+
+    def rows_read(self, start: int, stop: int, height: int) -> Pair:
+        """The rows of an input of ``height`` that `forward_rows` reads for rows of the result."""
+        _, (stride, _), (pad, _), *_ = self._window
+        return _rows_read(start, stop, height, self.reach, stride, pad)
+
+    def forward_rows(self, x: Tensor, first: int, start: int, stop: int) -> Tensor:
+        """Rows ``start`` to ``stop`` of `forward`; ``x`` holds the rows that they read, which begin with ``first``."""
+        skipped = start - first // self._window.stride[0]
+        return self.forward(x)[:, :, skipped : skipped + stop - start]
+
+    def backward_rows_read(self, start: int, stop: int, height: int) -> Pair:
+        """The rows of a gradient of ``height`` that `backward_rows` reads for rows of the derivative."""
+        _, (stride, _), (pad, _), *_ = self._window
+        if self._transposed is not None:
+            return _rows_read(start, stop, height, self.reach, 1, self.reach - pad)
+        return max(0, -((self.reach - start - pad) // stride)), min(height, (stop - 1 + pad) // stride + 1)
+
+    def backward_rows(
+        self, gradient: Tensor, stops: Tensor | None, width: int, first: int, start: int, stop: int
+    ) -> Tensor:
+        """Rows ``start`` to ``stop`` of `backward`, of an input of ``width``.
+
+        ``gradient`` and ``stops`` hold the rows that they read, which begin with ``first``. Where the convolution
+        strides, ``start`` is a multiple of that.
+        """
+        gradient = self._before_activation([gradient], stops)
+        if self._transposed is not None:
+            return self._transposed(gradient)[:, :, start - first : stop - first]
+        (_, across), stride, pad, _, groups = self._window
+        skipped = start - stride[0] * first + pad[0]
+        reached = (len(gradient[0, 0]) - 1) * stride[0] + 1 + self.reach
+        rest = max(0, skipped + stop - start - reached), (width + 2 * pad[1] - across) % stride[1]
+        dx = F.conv_transpose2d(gradient, self._weight, None, stride, (0, pad[1]), rest, groups)
+        return dx[:, :, skipped : skipped + stop - start]
 
     def backward(self, gradients: Sequence[Tensor], kept: Tensor | None, shape: torch.Size) -> Tensor:
         """The derivative by the input, of ``shape``, from those by the outputs and what was `kept` of them."""
@@ -114,7 +174,7 @@ class FusedConv2d:
         gradient = gradient.contiguous(memory_format=CHANNELS_LAST)
         if self._transposed is not None:
             return self._transposed(gradient)
-        if self._is_strided_depthwise:
+        if self._is_depthwise and self._is_strided:
             return self._depthwise_backward(gradient, shape)
         return self._strided_backward(gradient, shape)
 
@@ -149,41 +209,6 @@ class FusedConv2d:
         else:
             torch.ops.aten.hardtanh_backward.grad_input(whole, kept, 0, self._ceiling, grad_input=whole)
         return whole
-
-
-class Chain:
-    """Convolutions one after another: called with (n, c, h, w), returns the tuple of the last one's outputs.
-
-    PyTorch differentiates it as one function: each of them costs time, of a small picture more than its convolution.
-    """
-
-    def __init__(self, links: Sequence[FusedConv2d]) -> None:
-        self.links = links
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        # One of several outputs side by side is a slice; both passes want it on its own.
-        return _ChainFunction.apply(x.to(self.links[0].dtype).contiguous(memory_format=CHANNELS_LAST), self.links)
-
-
-class _ChainFunction(torch.autograd.Function):
-    """autograd.Function for `Chain`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, links: Sequence[FusedConv2d]) -> tuple[Tensor, ...]:
-        ctx.links, ctx.passed = links, []  # what each kept, and the shape of its input
-        for link in links:
-            shape, x = x.shape, link.forward(x)
-            ctx.passed.append((link.kept(x) if ctx.needs_input_grad[0] else None, shape))
-        kept, ctx.shape = ctx.passed.pop()
-        ctx.save_for_backward(kept)  # it may be what is returned
-        return links[-1].split(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        ctx.passed.append((*ctx.saved_tensors, ctx.shape))
-        for link in reversed(ctx.links):
-            gradients = (link.backward(gradients, *ctx.passed.pop()),)
-        return gradients[0], None
 
 
 class PackedConv2d:
@@ -231,6 +256,16 @@ class PackedConv2d:
             weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._window, x.shape)
         self._layouts = [*self._layouts, (pixels, weight)][-count:]
         return weight
+
+
+def _rows_read(start: int, stop: int, height: int, reach: int, stride: int, pad: int) -> Pair:
+    """The rows of an input of ``height`` to read for rows ``start`` to ``stop`` of a padded convolution.
+
+    The first is a multiple of the stride. More is read above than is needed, since what is read is padded again, and
+    the rows whose windows reach into that are not used.
+    """
+    above = math.ceil(pad / stride)
+    return max(0, stride * (start - above)), min(height, stride * (stop - 1) - pad + reach + 1)
 
 
 def _onednn_activation(ceiling: float | None) -> tuple[str, list[float], str]:

@@ -29,7 +29,8 @@ from torch import Tensor
 from deepdream.errors import ModelError
 from deepdream.networks.caffemodel import Layer
 from deepdream.networks.steps import Step
-from deepdream.networks.torch.conv2d import Chain, FusedConv2d, Window
+from deepdream.networks.torch.chain import Chain
+from deepdream.networks.torch.conv2d import FusedConv2d, Window
 from deepdream.networks.torch.layers import Weights
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS, convolution_parameters
 from deepdream.networks.torch.layers.normalisation import channel_scale, scales_channels
