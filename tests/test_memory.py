@@ -296,11 +296,11 @@ def test_where_nobody_tells_there_is_no_warning(default_network, free):
         (DivideMode.TILES, 2500, "in tiles of 1920x2160"),
         # The second octave, of 2743 columns, is within the limit and stays whole.
         (DivideMode.HALVES, 3000, "in tiles of 2743x1543"),
-        (DivideMode.SEAMLESS, 2500, "in tiles of 1959x2160"),
+        (DivideMode.SEAMLESS, 2000, "in tiles of 1959x1102"),
     ],
 )
 def test_the_largest_part_of_all_octaves_counts(default_network, free, mode, side, part):
-    free(1.2e9)
+    free(1.12e9)
     line = memory.warning(default_network, LAYERS, WIDE, options(mode, side))
     assert part in line and advised(line) < side
 
