@@ -161,7 +161,7 @@ class FusedConv2d:
             return self._transposed(gradient)[:, :, start - first : stop - first]
         (_, across), stride, pad, _, groups = self._window
         skipped = start - stride[0] * first + pad[0]
-        reached = (len(gradient[0, 0]) - 1) * stride[0] + 1 + self.reach
+        reached = (gradient.shape[2] - 1) * stride[0] + 1 + self.reach
         rest = max(0, skipped + stop - start - reached), (width + 2 * pad[1] - across) % stride[1]
         dx = F.conv_transpose2d(gradient, self._weight, None, stride, (0, pad[1]), rest, groups)
         return dx[:, :, skipped : skipped + stop - start]
