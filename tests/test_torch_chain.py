@@ -110,17 +110,29 @@ def test_small_pictures_stay_whole(strips):
     assert not counts
 
 
-def test_a_gradient_that_may_not_be_overwritten_is_not(strips):
-    """Nor one that is a number spread out, which has no memory to write to."""
-    parts = links(EXPAND, DEPTHWISE["3x3"], owns=False)
+@pytest.mark.parametrize("owns", [True, False])
+def test_only_a_gradient_of_its_own_is_overwritten(owns, strips):
+    parts = links(EXPAND, DEPTHWISE["3x3"], owns=owns)
     parts[-1]._ceiling = math.inf
-    chained, x = Chain(parts), torch.randn(1, 8, 20, 9)
-    strips(24 * 9 * 4)
-    (y,) = chained(x.requires_grad_())
+    x = torch.randn(1, 8, 20, 9, requires_grad=True)
+    counts = strips(24 * 9 * 4)
+    (y,) = Chain(parts)(x)
     direction = torch.randn(y.shape).contiguous(memory_format=torch.channels_last)
     before = direction.clone()
-    gradient = torch.autograd.grad(y, x, direction, retain_graph=True)[0]
-    assert torch.equal(direction, before) and gradient.abs().max() > 0
+    torch.autograd.grad(y, x, direction)
+    assert len(counts) == 2 and torch.equal(direction, before) != owns
+
+
+def test_a_gradient_that_is_spread_out_is_left_alone(strips):
+    """One number for a whole channel, as a global mean gives it, cannot hold what passes the activation."""
+    parts = links(EXPAND, DEPTHWISE["3x3"])
+    parts[-1]._ceiling = math.inf
+    x = torch.randn(1, 8, 20, 9, requires_grad=True)
+    gradients = []
+    for values in (1 << 40, 24 * 9 * 4):
+        counts = strips(values)
+        gradients.append(torch.autograd.grad(Chain(parts)(x)[0].mean((2, 3)).sum(), x)[0])
+    assert len(counts) == 2 and torch.equal(*gradients)
 
 
 def test_strips_take_less_memory(strips):
