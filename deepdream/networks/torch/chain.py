@@ -2,8 +2,8 @@
 
 Between two 1x1 convolutions a depthwise one often stands among six times as many channels. Whole, they go out to memory
 between the passes over them and come back; a strip of their rows stays in the processor's cache. A step of the default
-network at 1280x720 takes four fifths of the time so, and three fifths of the memory, since what is widest is never there
-as a whole. Each value is computed from the same numbers in the same order.
+network at 1280x720 takes four fifths of the time so, and three fifths of the memory: what is widest is never there as a
+whole. Each value is computed from the same numbers in the same order.
 """
 
 import math
