@@ -87,6 +87,15 @@ def test_sampling_takes_what_lies_at_the_offset():
         np.testing.assert_allclose(taken[3:, :-4], picture[:-3, 4:], atol=1e-3)
 
 
+@pytest.mark.parametrize("sharp, mode", [(False, "edge"), (True, "reflect")])
+def test_outside_sampling_repeats_the_edge_or_goes_on_mirrored(sharp, mode):
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    around = np.pad(picture, ((9, 9), (9, 9), (0, 0)), mode)
+    for right, down in ((7, 0), (-7, 3), (2, -9)):
+        taken = flow.sample(picture, constant(20, 30, right, down), sharp)
+        np.testing.assert_allclose(taken, around[9 + down : 29 + down, 9 + right : 39 + right], atol=1e-3)
+
+
 def test_sharp_sampling_keeps_fine_detail():
     stripes = np.float32(127 + 100 * np.cos(np.arange(60) * 2 * np.pi / 5))[None, :, None].repeat(20, 0)
     halfway = constant(20, 60, 0.5, 0)
@@ -131,6 +140,28 @@ def test_what_a_moving_thing_uncovers_is_not_trusted(photograph):
     _, trust = flow.estimate_fine_motion(current, previous)
     assert trust[45:75, 42:50].mean() < 0.5  # uncovered by the thing
     assert trust[45:75, 60:95].mean() > 0.9 and trust[:, 120:].mean() > 0.95
+
+
+def test_how_far_beyond_the_edge_a_flow_ends():
+    beyond = flow._beyond_edge(constant(5, 7, 3, -4))
+    wanted = np.hypot([0, 0, 0, 0, 1, 2, 3], np.array([4, 3, 2, 1, 0])[:, None])
+    np.testing.assert_allclose(beyond, wanted, rtol=1e-6)
+    assert flow._beyond_edge(constant(5, 7, -6, 0))[2].tolist() == [6, 5, 4, 3, 2, 1, 0]
+    assert flow._beyond_edge(constant(5, 7, 0, 4))[:, 3].tolist() == [0, 1, 2, 3, 4]
+    assert not flow._beyond_edge(constant(5, 7, 0, 0)).any()
+
+
+def test_what_a_pan_brings_in_is_trusted_the_less_the_farther_it_was(photograph):
+    """Half of it three pixels out, whatever the agreement there; of a large frame, pixels of the reduced one."""
+    previous, current = shifted(photograph("coffee.png", (320, 440)), -12, 0)
+    _, trust = flow.estimate_fine_motion(current, previous)
+    middle = np.median(trust[80:-80], 0)
+    assert middle[-80:-14].min() > 0.9
+    for out in (3, 6, 9):
+        assert middle[-13 + out] == pytest.approx(0.5 ** (out / 3), abs=0.06)
+    large = [cv2.resize(frame, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC) for frame in (current, previous)]
+    _, of_large = flow.estimate_fine_motion(*large)
+    np.testing.assert_allclose(np.median(of_large[240:-240], 0)[-35::3], middle[-12:], atol=0.08)
 
 
 def test_a_large_frame_is_trusted_as_the_same_scene_is_when_small(photograph):

@@ -19,6 +19,7 @@ STRIP = 256  # rows that are sampled at a time
 PATCH = 16  # pixels: smaller ones follow the grain of noisy footage …
 SMALL_PATCH, MIN_SIDE_FOR_PATCH = 12, 256  # … but in small frames larger ones miss fast motion
 TOLERANCE = 4.0  # square pixels by which trusted flows may miss each other where nothing moves
+HALF_TRUST = 3  # pixels, of those compared, beyond the other frame: what has been so far outside is half trusted
 FINE_FLOW_MIN_SIDE = 32  # pixels: smaller frames are padded for the fine flow, whose patches at half size must fit
 
 
@@ -44,11 +45,13 @@ def warp(picture: np.ndarray, flow: np.ndarray, panorama: bool = False) -> np.nd
 def sample(picture: np.ndarray, offsets: np.ndarray, cubic: bool = False, panorama: bool = False) -> np.ndarray:
     """What ``picture`` (h, w, c) shows ``offsets`` (h, w, 2) right and down of each pixel: float32 (h, w, c).
 
-    Outside the picture its edge is repeated; left and right of a ``panorama`` it goes on at the other border.
-    Interpolation is linear, or ``cubic``, which blurs less and may overshoot.
+    Interpolation is linear, or ``cubic``, which blurs less and may overshoot. Outside the picture its edge is repeated;
+    if cubic the picture goes on mirrored: where a pan brings something in, a dream's edge would be drawn into stripes.
+    Left and right of a ``panorama`` it goes on at the other border.
     """
     cv2 = opencv()
     interpolation = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+    border = cv2.BORDER_REFLECT_101 if cubic else cv2.BORDER_REPLICATE
     width = picture.shape[1]
     picture = wrap_around(picture, SAMPLE_REACH) if panorama else picture
     picture = picture.astype(np.float32, copy=False)
@@ -65,7 +68,7 @@ def sample(picture: np.ndarray, offsets: np.ndarray, cubic: bool = False, panora
             down,
             interpolation,
             dst=sampled[first : first + STRIP],
-            borderMode=cv2.BORDER_REPLICATE,
+            borderMode=border,
         )
     return sampled
 
@@ -90,13 +93,15 @@ def estimate_fine_flow(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
 def estimate_fine_motion(frame: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`estimate_fine_flow`, and how far it can be trusted: the `agreement`, (h, w), with the flow back.
 
-    The latter takes less time, with fewer patches and without refinement. Both are found and compared at one size:
+    What comes from outside the other frame is trusted less the farther it was: nobody knows what it looked like. The
+    flow back takes less time, with fewer patches and without refinement. Both are found and compared at one size:
     flows of two sizes agree less, and those of a large frame are exact in pixels of the reduced one, not in its own.
     """
     cv2 = opencv()
     grey, other_grey = _compared(cv2, frame, other)
     flow = _search_flow(cv2, grey, other_grey)
     trust = agreement(flow, _search_flow(cv2, other_grey, grey, quick=True))
+    trust *= np.exp2(_beyond_edge(flow) / -HALF_TRUST)
     height, width = frame.shape[:2]
     return _enlarge(cv2, flow, frame.shape), cv2.resize(trust, (width, height))
 
@@ -147,6 +152,13 @@ def agreement(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     gap = _squared_length(flow + returned)
     tolerance = 0.01 * (_squared_length(flow) + _squared_length(returned)) + TOLERANCE
     return 1 / (1 + (gap / tolerance) ** 2)
+
+
+def _beyond_edge(flow: np.ndarray) -> np.ndarray:
+    """How many pixels outside the picture each pixel's flow ends, 0 where it ends inside: float32 (h, w)."""
+    rows, columns = np.indices(flow.shape[:2], dtype=np.float32)
+    places = (columns + flow[..., 0], flow.shape[1] - 1), (rows + flow[..., 1], len(flow) - 1)
+    return np.hypot(*(np.maximum(np.maximum(-place, place - last), 0) for place, last in places))
 
 
 def _squared_length(vectors: np.ndarray) -> np.ndarray:
