@@ -50,7 +50,8 @@ class Look:
         at_once = max(1, AT_ONCE // planes[0].numel()) if fast_width > NARROW else 1
         smoothed = torch.empty_like(planes, memory_format=torch.contiguous_format)
         for part, out in zip(planes.split(at_once), smoothed.split(at_once)):
-            torch.fft.irfft2(torch.fft.rfft2(part).mul_(self._spectrum), s=self._fast_size, out=out)
+            # The spectrum is divided by the number of pixels: as a pass of its own that takes 5 % longer.
+            torch.fft.irfft2(torch.fft.rfft2(part).mul_(self._spectrum), self._fast_size, norm="forward", out=out)
         return smoothed[:, top : top + height, left : left + width].unflatten(0, gradient.shape[:-2])
 
     def clip(self, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:
@@ -65,12 +66,12 @@ class Look:
 
 
 def _spectrum(size: tuple[int, int], device: torch.device, smooth: float) -> torch.Tensor:
-    """max(f, FLOOR) ** -smooth at the frequencies of `torch.fft.rfft2`, more at 0: (h, w // 2 + 1)."""
+    """max(f, FLOOR) ** -smooth at the frequencies of `torch.fft.rfft2`, more at 0, by pixel: (h, w // 2 + 1)."""
     rows = torch.fft.fftfreq(size[0], device=device)[:, None]
     columns = torch.fft.rfftfreq(size[1], device=device)
     spectrum = torch.hypot(rows, columns).clamp_(min=FLOOR).pow_(-smooth)
     spectrum[0, 0] *= MEAN_GAIN
-    return spectrum
+    return spectrum.div_(size[0] * size[1])
 
 
 def _mixing(colors: Colors) -> torch.Tensor:
