@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 from threading import Timer
 
+import distributed
 import faulty
 import numpy as np
 import psutil
@@ -492,6 +493,27 @@ def test_where_no_worker_rounds_alike_the_render_ends(client, source, small_netw
         dream(client, opened, small, HERE | {"PyTorch": "1.0", "OpenCV": "1.0"}, told.append)
     lines = [line for line in told if "is not used" in line]
     assert lines and all("PyTorch 1.0 here" in line and "OpenCV 1.0 here" in line for line in lines)
+
+
+def test_where_no_worker_is_there_that_is_said_and_the_render_goes_on_when_one_comes(
+    source, small_network, small, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(team, "POLL_SECONDS", 0.05)
+    local = distributed.LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None)
+    with local, distributed.Client(local) as client:
+        told = []
+
+        def tell(line):
+            told.append(line)
+            local.scale(1)
+
+        opened = open_small_render(source, tmp_path / "out", small_network, INDEPENDENT)
+        with opened.journal, Team(client, opened, small, HERE, tell) as crew:
+            frames = [report.number for report in crew.dream_frames()]
+    assert sorted(frames) == list(range(11))
+    lines = [line for line in told if "no worker" in line]
+    assert set(lines) == {"no worker is there; the render goes on when one comes"}
+    assert len(lines) <= 3  # not at every poll: again only after the scheduler has told something
 
 
 def test_each_worker_has_a_gpu_of_its_own():
