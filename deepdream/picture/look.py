@@ -50,7 +50,6 @@ class Look:
         at_once = max(1, AT_ONCE // planes[0].numel()) if fast_width > NARROW else 1
         smoothed = torch.empty_like(planes, memory_format=torch.contiguous_format)
         for part, out in zip(planes.split(at_once), smoothed.split(at_once)):
-            # The spectrum is divided by the number of pixels: as a pass of its own that takes 5 % longer.
             torch.fft.irfft2(torch.fft.rfft2(part).mul_(self._spectrum), self._fast_size, norm="forward", out=out)
         return smoothed[:, top : top + height, left : left + width].unflatten(0, gradient.shape[:-2])
 
@@ -66,7 +65,10 @@ class Look:
 
 
 def _spectrum(size: tuple[int, int], device: torch.device, smooth: float) -> torch.Tensor:
-    """max(f, FLOOR) ** -smooth at the frequencies of `torch.fft.rfft2`, more at 0, by pixel: (h, w // 2 + 1)."""
+    """max(f, FLOOR) ** -smooth at the frequencies of `torch.fft.rfft2`, more at 0: (h, w // 2 + 1).
+
+    It is over the number of pixels already, by which the inverse transform need not divide then: a pass less.
+    """
     rows = torch.fft.fftfreq(size[0], device=device)[:, None]
     columns = torch.fft.rfftfreq(size[1], device=device)
     spectrum = torch.hypot(rows, columns).clamp_(min=FLOOR).pow_(-smooth)
