@@ -103,9 +103,9 @@ def view_side(width: int) -> int:
 
 
 def fast_length(length: int) -> int:
-    """The least that is not below ``length`` and has no prime factor above 13: Fourier transforms of other lengths take
-    several times as long."""
-    while pow(2 * 3 * 5 * 7 * 11 * 13, length.bit_length(), length):  # 0 where it divides a power of their product
+    """The least that is not below ``length`` and has no prime factor above 7: Fourier transforms of other lengths take
+    longer, of large primes several times as long."""
+    while pow(2 * 3 * 5 * 7, length.bit_length(), length):  # 0 where it divides a power of their product
         length += 1
     return length
 

@@ -14,7 +14,7 @@ from deepdream import __version__
 
 _CPU_INFO = Path("/proc/cpuinfo")  # where Linux names its processors
 _LIBRARIES = {"torch": "PyTorch", "opencv-python": "OpenCV", "opencv-python-headless": "OpenCV", "numpy": "NumPy",
-              "pillow": "Pillow", "numba": "Numba"}  # fmt: skip
+              "pillow": "Pillow", "numba": "Numba", "rocket-fft": "Rocket-FFT"}  # fmt: skip
 _ROUNDING = ("deepdream", *dict.fromkeys(_LIBRARIES.values()), "instructions", "GPU")
 
 

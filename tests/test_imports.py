@@ -14,7 +14,7 @@ TIERS = (
     ("geometry", "arguments"),
     ("files",),
     ("memory",),
-    ("threads", "machine"),
+    ("threads", "machine", "compiling"),
     ("picture", "motion", "networks"),
     ("render", "video"),
     ("show", "api"),

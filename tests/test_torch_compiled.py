@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from helpers import ROOT, run_python
 
+from deepdream.compiling import CompileNotice, compile_loop
 from deepdream.networks.torch import compiled, loops
-from deepdream.networks.torch.loops import CompileNotice
 
 # kernel, stride, pad, size of the picture; each with a channel count that no register divides
 WINDOWS = [
@@ -126,7 +126,7 @@ def dispatcher(module):
     """A loop of its own, of a module of that name; there is no file beside which its code could be kept."""
     namespace = {"__name__": module, "numba": numba}
     exec("def double(x):\n    for i in numba.prange(len(x)):\n        x[i] *= 2", namespace)
-    return loops._compile(namespace["double"])
+    return compile_loop(namespace["double"])
 
 
 def test_where_nothing_can_be_kept_it_is_compiled_all_the_same():

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 
 from deepdream.geometry import fast_length
 from deepdream.options import Colors
+from deepdream.picture.waves import weight_waves
 
 FLOOR = 1 / 15  # cycles a pixel: coarser waves count as these, else brightness drifts and large areas take a tint
-NARROW = 64  # columns: the bits of several planes that are no wider, transformed together, depend on threads
 MEAN_GAIN = 1.4  # of brightness as a whole, beside the coarsest waves: it holds what clipping to black and white moves
-AT_ONCE = 3 << 18  # pixels, of several planes: more leave a CPU's cache and take a third longer, fewer are mostly calls
 
 # A factor of the covariance of the colours (R, G, B) of ImageNet's photographs, in 0..1: Olah, Mordvintsev and Schubert
 # (2017), Feature Visualization, from whose lucid library the figures are.
@@ -34,12 +33,12 @@ class Look:
     def apply(self, gradient: torch.Tensor) -> torch.Tensor:
         """A gradient (..., 3, h, w), BGR, as it is to be ascended. The picture is rolled, so the transform may wrap."""
         if self._spectrum is not None:
-            gradient = self._smooth(gradient)
+            gradient = self._smooth(gradient, self._spectrum)
         if self._mixing is not None:
             gradient = torch.einsum("ij,...jhw->...ihw", self._mixing, gradient)
         return gradient
 
-    def _smooth(self, gradient: torch.Tensor) -> torch.Tensor:
+    def _smooth(self, gradient: torch.Tensor, spectrum: torch.Tensor) -> torch.Tensor:
         """Smoothed at a size that is quickly transformed: on every side goes on what lies beyond the other one."""
         (height, width), (fast_height, fast_width) = self._size, self._fast_size
         top, left = (fast_height - height) // 2, (fast_width - width) // 2
@@ -47,10 +46,7 @@ class Look:
         if self._fast_size != self._size:
             around = left, fast_width - width - left, top, fast_height - height - top
             planes = F.pad(planes, around, "circular")
-        at_once = max(1, AT_ONCE // planes[0].numel()) if fast_width > NARROW else 1
-        smoothed = torch.empty_like(planes, memory_format=torch.contiguous_format)
-        for part, out in zip(planes.split(at_once), smoothed.split(at_once)):
-            torch.fft.irfft2(torch.fft.rfft2(part).mul_(self._spectrum), self._fast_size, norm="forward", out=out)
+        smoothed = weight_waves(planes, spectrum)
         return smoothed[:, top : top + height, left : left + width].unflatten(0, gradient.shape[:-2])
 
     def clip(self, x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> None:

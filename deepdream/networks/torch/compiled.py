@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepdream.compiling import use_pytorchs_threads
 from deepdream.networks.torch import loops
 from deepdream.networks.torch.loops import Pair
 
@@ -142,7 +143,7 @@ def _run(loop: Callable[..., None], *arguments: Any) -> None:
     Other arguments stay as they are.
     """
     if arguments[0].device.type != "meta":
-        loops.use_pytorchs_threads()
+        use_pytorchs_threads()
         for number in range(len(arguments[0])):
             loop(*(_memory(argument, number) for argument in arguments))
 

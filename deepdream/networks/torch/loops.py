@@ -1,17 +1,12 @@
-"""Loops that Numba compiles for all cores of a CPU.
+"""Compiled loops of layers.
 
-Their arrays are (h, w, c), contiguous, which is how a tensor (1, c, h, w) in channels_last lies in memory. What is
-compiled is kept on disk, so that it takes seconds only once.
+Their arrays are (h, w, c), contiguous, which is how a tensor (1, c, h, w) in channels_last lies in memory.
 """
-
-from collections.abc import Callable
-from functools import cache
-from typing import Self
 
 import numba
 import numpy as np
-import torch
-from numba.core import config, event
+
+from deepdream.compiling import compile_loop
 
 Array = np.ndarray
 Pair = tuple[int, int]  # (vertical, horizontal)
@@ -22,58 +17,7 @@ _ROWS = 8  # that a core takes at a time of what lies in its cache meanwhile
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-def use_pytorchs_threads() -> None:
-    """Let the loops run on as many threads as PyTorch computes with in this thread."""
-    numba.set_num_threads(min(torch.get_num_threads(), _start_threads()))
-
-
-@cache
-def _start_threads() -> int:
-    """Start Numba's threads, which are PyTorch's too where both share OpenMP; how many there can be.
-
-    Numba takes one for every processor, and tells OpenMP, so PyTorch's number has to be set again.
-    """
-    threads = torch.get_num_threads()
-    config.THREADING_LAYER_PRIORITY = ["omp", "workqueue", "tbb"]  # type: ignore[attr-defined]  # set at run time
-    count = numba.get_num_threads()
-    torch.set_num_threads(threads)
-    return count
-
-
-class CompileNotice(event.Listener):
-    """A context within which ``on_message`` gets a line when the first loop is compiled; one line in all.
-
-    Nothing is compiled where Numba finds on disk what an earlier run has compiled.
-    """
-
-    def __init__(self, on_message: Callable[[str], object] | None = None) -> None:
-        self._on_message = on_message
-
-    def __enter__(self) -> Self:
-        event.register("numba:compile", self)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        event.unregister("numba:compile", self)
-
-    def on_start(self, event: event.Event) -> None:
-        """Called by Numba before it compiles."""
-        if self._on_message and event.data["dispatcher"].py_func.__module__ == __name__:
-            self._on_message("compiling loops for pooling and normalisation, which takes some seconds the first time")
-            self._on_message = None
-
-    def on_end(self, event: event.Event) -> None:
-        """Called by Numba after it has compiled."""
-
-
-def _compile(function: Callable) -> Callable:
-    try:
-        return numba.njit(parallel=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # no folder for it can be written to: it is compiled in every run
-        return numba.njit(parallel=True, error_model="numpy")(function)
-
-
-@_compile
+@compile_loop
 def max_pool(x: Array, top: Array, places: Array, kernel: Pair, stride: Pair, pad: Pair) -> None:
     """Write the largest value of each window to ``top``, and to ``places`` (uint8) where in the window it is first."""
     height, width, channels = x.shape
@@ -97,7 +41,7 @@ def max_pool(x: Array, top: Array, places: Array, kernel: Pair, stride: Pair, pa
                         place[c] = number if is_larger else place[c]
 
 
-@_compile
+@compile_loop
 def max_pool_backward(gradient: Array, places: Array, out: Array, kernel: Pair, stride: Pair, pad: Pair) -> None:
     """Write to ``out``, shaped as the input, the derivative from that at the top and the ``places`` of `max_pool`."""
     height, width, channels = out.shape
@@ -127,7 +71,7 @@ def _sum_near(padded: Array, reach: int, total: Array) -> None:
             total[c] += padded[c + step]
 
 
-@_compile
+@compile_loop
 def lrn(x: Array, top: Array, reach: int, alpha: np.float32, k: np.float32) -> None:
     """Write x * (k + alpha * sum of the squares up to ``reach`` channels away) ** -0.75 to ``top``."""
     width, channels = x.shape[1:]
@@ -144,7 +88,7 @@ def lrn(x: Array, top: Array, reach: int, alpha: np.float32, k: np.float32) -> N
                 result[c] = value[c] / (root * np.sqrt(root))
 
 
-@_compile
+@compile_loop
 def lrn_backward(x: Array, gradient: Array, out: Array, reach: int, alpha: np.float32, k: np.float32) -> None:
     """Write to ``out`` the derivative of `lrn` by ``x`` from that at the top."""
     width, channels = x.shape[1:]
@@ -168,7 +112,7 @@ def lrn_backward(x: Array, gradient: Array, out: Array, reach: int, alpha: np.fl
                 result[c] = given[c] * factor[c] - np.float32(2 * LRN_BETA) * alpha * value[c] * near[c]
 
 
-@_compile
+@compile_loop
 def find_stops(bits: Array, stops: Array, ceiling: int, magnitude: int, infinity: int) -> None:
     """Write to ``stops``, a bit each, whether an activated value is 0 or less, or its ceiling or more.
 
@@ -187,7 +131,7 @@ def find_stops(bits: Array, stops: Array, ceiling: int, magnitude: int, infinity
                 out[k] |= mask if is_stop else np.uint8(0)
 
 
-@_compile
+@compile_loop
 def stop(bits: Array, stops: Array) -> None:
     """Set to 0 where there are ``stops``, as `find_stops` writes them."""
     for row in numba.prange(len(bits)):
@@ -198,7 +142,7 @@ def stop(bits: Array, stops: Array) -> None:
                 value[k] = value[k] if stopped[k] & mask == 0 else 0
 
 
-@_compile
+@compile_loop
 def depthwise_backward(gradient: Array, out: Array, stride: Pair, pad: Pair, weight: Array) -> None:
     """Write to ``out`` the derivative by the input from that by the output.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from deepdream.compiling import CompileNotice
 from deepdream.errors import ModelError, is_out_of_memory
 from deepdream.interface import Objective
 from deepdream.memory.malloc import disable_trim
@@ -17,7 +18,6 @@ from deepdream.networks.torch.fusion import ChainStep, fuse
 from deepdream.networks.torch.layers import LayerFunction
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
 from deepdream.networks.torch.layers.normalisation import scales_channels
-from deepdream.networks.torch.loops import CompileNotice
 from deepdream.networks.torch.peak import PeakMemory, without_compiler
 
 # Layers that take each picture of a batch by itself, whatever their parameters are.
