@@ -411,6 +411,18 @@ def test_an_error_of_a_worker_names_the_frame(client, source, small_network, sma
         dream(client, opened, FaultyNetwork(small, "mixed", faulty.break_down, tmp_path))
 
 
+def test_a_scheduler_that_is_lost_while_a_result_is_asked_for(
+    client, source, small_network, small, tmp_path, monkeypatch
+):
+    async def ask_in_vain(*about, **options):
+        raise distributed.comm.CommClosedError("in <TCP>: ConnectionResetError: [Errno 104] Connection reset by peer")
+
+    opened = open_small_render(source, tmp_path / "out", small_network)
+    monkeypatch.setattr(client, "gather", ask_in_vain)
+    with pytest.raises(DreamError, match="^the scheduler is lost; the same command goes on from here$"):
+        dream(client, opened, small)
+
+
 def test_workers_stop_when_a_render_is_left(client, source, small_network, small, tmp_path):
     faults = FaultyNetwork(small, "mixed", faulty.slow_down, tmp_path)
     opened = open_small_render(source, tmp_path / "out", small_network, iterations=1000)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import distributed
 import numpy as np
+from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from deepdream.errors import DreamError, UsageError, first_line, is_out_of_memory
@@ -342,7 +343,7 @@ class Team:
 
     def _explained(self, error: BaseException, number: int) -> BaseException:
         """The error of a task as one for the user."""
-        if isinstance(error, CancelledError):
+        if isinstance(error, CancelledError | CommClosedError):  # the latter where a result was just asked for
             return DreamError("the scheduler is lost; the same command goes on from here")
         if isinstance(error, DreamError) or is_out_of_memory(error):
             return error
