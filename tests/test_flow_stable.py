@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import av
@@ -26,6 +27,8 @@ from deepdream.options import (
     FlowOptions,
     RenderOptions,
 )
+from deepdream.picture.objectives import l2
+from deepdream.render.frame import INHERITED_STEP, Previous, dream_frame, source_of
 from deepdream.render.plan import options_at
 
 STABLE = FlowOptions(FlowMode.STABLE)
@@ -378,12 +381,12 @@ def test_a_still_noisy_scene_changes_less_than_with_plain_flow_and_does_not_grow
 @pytest.mark.parametrize(
     "mode, panorama, full, few, share",
     [
-        (FlowMode.STABLE, False, 10, None, 0.446 * math.cbrt(10 / 3)),
-        (FlowMode.STABLE, False, 10, 8, 0.446 * math.cbrt(10 / 8)),
-        (FlowMode.STABLE, False, 10, 20, 0.446),
-        (FlowMode.STABLE, False, 10, 1, 0.446 * math.cbrt(10)),
+        (FlowMode.STABLE, False, 10, None, INHERITED_STEP * math.cbrt(10 / 3)),
+        (FlowMode.STABLE, False, 10, 8, INHERITED_STEP * math.cbrt(10 / 8)),
+        (FlowMode.STABLE, False, 10, 20, INHERITED_STEP),
+        (FlowMode.STABLE, False, 10, 2, INHERITED_STEP * math.cbrt(5)),
         (FlowMode.STABLE, False, 20, 1, 1),
-        (FlowMode.STABLE, False, 10, 0, 0.446 * math.cbrt(10)),  # of no step
+        (FlowMode.STABLE, False, 5, 0, INHERITED_STEP * math.cbrt(5)),  # of no step
         (FlowMode.STABLE, True, 10, None, 1),
         (FlowMode.BLEND, False, 10, None, 1),
     ],
@@ -395,3 +398,26 @@ def test_the_fewer_steps_a_frame_that_inherits_takes_the_larger_they_are_but_of_
     options = RenderOptions(dream, FlowOptions(mode, iterations=few))
     sizes = [options_at(options, 1).dream_options(starts_shot).step_size for starts_shot in (True, False)]
     assert sizes == pytest.approx([2, 2 * share])
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["whole", "half masked"])
+@pytest.mark.parametrize("strength, share", [(0.5, 1), (1, 1), (1.075, 0.75), (1.15, 0.5), (3, 0.5)])
+def test_what_is_strong_already_takes_smaller_steps(small_network, strength, share, half):
+    """Of two shares of a shot's first frame, whose steps were half as large: 4 grey levels."""
+    frame = np.full((30, 40, 3), 100, np.uint8)
+    mask = np.full((30, 40), 255, np.uint8)
+    if half:
+        mask[:, 20:] = 0
+    still = inheritance.Motion(constant(30, 40, 0, 0), np.ones((30, 40), np.float32))
+    before = Previous(frame, frame + np.float32(8 * strength), 4.0, mask, still)
+    dream, sizes = DreamOptions(("mixed",), iterations=6, step_size=2), []
+    options = replace(options_at(RenderOptions(dream, STABLE), 1), growth=2)
+
+    def record(tiles):
+        sizes.extend(tile.options.step_size for tile in tiles)
+        return [tile.x for tile in tiles]
+
+    source = source_of(frame, (40, 30), (40, 30), mask)
+    dream_frame(options, small_network, l2, source, before, ascend_tiles=record)
+    size = 2 * share * INHERITED_STEP * math.cbrt(6 / options.flow.iterations)
+    assert sizes == pytest.approx([size] * dream.octaves, rel=1e-4)

@@ -26,7 +26,10 @@ MIN_OPENED = 0.05
 # Of a step, the size of those of a frame that inherits, times the cube root of how many times fewer they are. Full
 # steps, their result drawn back further to the warped dream, give as calm a dream that answers the layer less: what is
 # drawn back is worn by the warping.
-INHERITED_STEP = 0.446
+INHERITED_STEP = 0.55
+# How strong what a frame inherits may be, in units of the first frame of its shot, for steps of that size, and from
+# where on they are half as large. A dream that grows until its bound is less calm than one that keeps its strength.
+FULL_UP_TO, HALF_FROM = 1.0, 1.15
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,21 @@ class FrameOptions:
     dive: bool = False
     growth: float = 1.0
 
-    def dream_options(self, starts_shot: bool) -> DreamOptions:
+    def dream_options(self, starts_shot: bool, strength: float = 0.0) -> DreamOptions:
         """Under STABLE a frame that inherits takes fewer and smaller steps than the first of its shot.
 
         It takes most at the finest octave, whose shapes are what warping wears down. Those of a panorama have full
-        size, since each view sees a place from another side, and their result is drawn back.
+        size, since each view sees a place from another side, and their result is drawn back. ``strength``: that of what
+        it inherits, in units of the first frame of its shot.
         """
         few, dream = self.flow.iterations, self.dream
         if starts_shot or few is None:
             return dream
-        fewer = max(1.0, dream.iterations / max(1, few))
-        size = 1.0 if dream.panorama else min(1.0, INHERITED_STEP * math.cbrt(fewer))
+        size = 1.0
+        if not dream.panorama:
+            fewer = max(1.0, dream.iterations / max(1, few))
+            size = min(1.0, INHERITED_STEP * math.cbrt(fewer))
+            size *= float(np.interp(strength, (FULL_UP_TO, HALF_FROM), (1, 0.5)))
         return replace(dream, iterations=few, taper=True, step_size=size * dream.step_size)
 
 
@@ -157,13 +164,15 @@ def dream_frame(
             mask = _share_steps(options, mask, opened)
     if on_cut and (is_cut or opened is not None):
         on_cut(*([] if is_cut else ["the mask opens"]))
+    shot_strength = _shot_strength(options, previous, inherited)
+    so_far = _strength(inherited.start, source.small, inherited.share) / shot_strength if shot_strength else 0.0
     if is_large:
         trim()  # what reading, saving and the frame before have left, though the dream itself may be small
     dreamed = ascent.dream(
         inherited.start,
         network,
         options.layer,
-        options.dream_options(starts_shot=inherited.warped is None or opened is not None),
+        options.dream_options(inherited.warped is None or opened is not None, so_far),
         options.divide,
         objective,
         _jitter(options),
@@ -173,7 +182,7 @@ def dream_frame(
     )
     strength = None
     if options.flow.mode == FlowMode.STABLE:
-        strength = _shot_strength(options, previous, inherited) or _strength(dreamed, source.small, inherited.share)
+        strength = shot_strength or _strength(dreamed, source.small, inherited.share)
         dreamed = inherited.stabilise(dreamed, strength)
     picture = lay_on(dreamed, source.small, source.full, options.dream.panorama)
     if source.mask is not None:  # octaves and the dream's own size are coarser than the mask
@@ -222,7 +231,8 @@ def _shot_strength(options: FrameOptions, previous: Previous | None, inherited: 
 
 def _strength(dreamed: np.ndarray, source: np.ndarray, share: float) -> float:
     """The mean change in grey levels, of the ``share`` of the frame that dreams; 0 where none does."""
-    return float(np.abs(dreamed.astype(np.float32) - source).mean(dtype=np.float64)) / share if share else 0.0
+    added = np.subtract(dreamed, source, dtype=np.float32)
+    return float(np.abs(added, out=added).mean(dtype=np.float64)) / share if share else 0.0
 
 
 def _move(options: FrameOptions, source: Source, dream: np.ndarray) -> Source:
