@@ -401,7 +401,7 @@ def test_the_fewer_steps_a_frame_that_inherits_takes_the_larger_they_are_but_of_
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["whole", "half masked"])
-@pytest.mark.parametrize("strength, share", [(0.5, 1), (1, 1), (1.075, 0.75), (1.15, 0.5), (3, 0.5)])
+@pytest.mark.parametrize("strength, share", [(0.5, 1), (1.1, 1), (1.175, 0.75), (1.25, 0.5), (3, 0.5)])
 def test_what_is_strong_already_takes_smaller_steps(small_network, strength, share, half):
     """Of two shares of a shot's first frame, whose steps were half as large: 4 grey levels."""
     frame = np.full((30, 40, 3), 100, np.uint8)

@@ -29,7 +29,7 @@ MIN_OPENED = 0.05
 INHERITED_STEP = 0.55
 # How strong what a frame inherits may be, in units of the first frame of its shot, for steps of that size, and from
 # where on they are half as large. A dream that grows until its bound is less calm than one that keeps its strength.
-FULL_UP_TO, HALF_FROM = 1.0, 1.15
+FULL_UP_TO, HALF_FROM = 1.1, 1.25
 
 
 @dataclass(frozen=True)
