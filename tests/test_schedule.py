@@ -254,7 +254,14 @@ def test_a_dream_that_begins_with_no_steps_grows(footage, tmp_path, small_networ
     for name, step_size in (("grows", keyframes({1: 0.0, 3: 4.0})), ("strong", 4.0)):
         render(source, tmp_path / name, small_network, STABLE, step_size=step_size, iterations=4)
         changes.append(np.abs(read_frame(tmp_path / name / "frame_000005.png") - np.float32(still)).mean())
-    assert changes[0] > changes[1] / 2
+    assert changes[0] > 0.75 * changes[1]
+
+
+def test_the_frame_at_which_the_dream_begins_takes_the_steps_of_a_first_one_and_says_so(run_here, frames, small_folder):
+    command = ["-i", "Input", "-o", "Output", "-t", small_folder, "-l", "mixed", "-oct", "1", "-itr", "8", "-v", "2"]
+    lines = run_here(*command, "-flow", "2", "-fitr", "3", "-s", "0:0, 1:0, 3:2").stderr.splitlines()
+    assert [line for line in lines if "begins" in line] == ["frame 3/4: the dream begins"]
+    assert [sum(line.startswith(f"frame {number} octave") for line in lines) for number in (1, 2, 3, 4)] == [8, 3, 8, 3]
 
 
 # --- Printed ----------------------------------------------------------------------------------------

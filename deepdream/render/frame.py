@@ -162,8 +162,11 @@ def dream_frame(
         inherited = inherited.within(weights(mask)[..., None], source.small, opened)
         if opened is not None:
             mask = _share_steps(options, mask, opened)
-    if on_cut and (is_cut or opened is not None):
-        on_cut(*([] if is_cut else ["the mask opens"]))
+    anew = "the mask opens" if opened is not None else ""
+    if not anew and _begins(options, previous, inherited):
+        anew = "the dream begins"
+    if on_cut and (is_cut or anew):
+        on_cut(*([] if is_cut else [anew]))
     shot_strength = _shot_strength(options, previous, inherited)
     so_far = _strength(inherited.start, source.small, inherited.share) / shot_strength if shot_strength else 0.0
     if is_large:
@@ -172,7 +175,7 @@ def dream_frame(
         inherited.start,
         network,
         options.layer,
-        options.dream_options(inherited.warped is None or opened is not None, so_far),
+        options.dream_options(inherited.warped is None or bool(anew), so_far),
         options.divide,
         objective,
         _jitter(options),
@@ -205,6 +208,12 @@ def _opened(options: FrameOptions, mask: np.ndarray, inherited: Inheritance) -> 
         return None
     opened = np.clip(mask - inherited.mask, 0, 1)
     return opened if opened.mean(dtype=np.float64) > MIN_OPENED else None
+
+
+def _begins(options: FrameOptions, previous: Previous | None, inherited: Inheritance) -> bool:
+    """Whether a frame is the first of its shot to dream, as where steps grow from nothing: its strength counts then."""
+    few, full = _few_and_full_steps(options)
+    return inherited.warped is not None and previous is not None and previous.shot_strength == 0 and few < full
 
 
 def _share_steps(options: FrameOptions, mask: np.ndarray, opened: np.ndarray) -> np.ndarray:
