@@ -105,7 +105,7 @@ class Dream:
 
     picture: np.ndarray
     shot_strength: float | None
-    is_cut: bool = False
+    is_cut: bool
 
 
 @dataclass(frozen=True)
