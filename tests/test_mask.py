@@ -239,6 +239,14 @@ def test_a_frame_whose_mask_opens_takes_the_steps_of_a_first_one_and_says_so(
     assert [sum(line.startswith(f"frame {number} octave") for line in lines) for number in (1, 2, 3, 4)] == steps
 
 
+def test_frames_that_are_all_black_take_few_steps(run_here, opening_masks, small_folder):
+    for number in range(4):
+        save_mask(opening_masks / f"{number}.png", np.zeros(SIZE[::-1]))
+    command = ["-i", "Input", "-o", "Output", "-t", small_folder, *QUICK, "-oct", "1", "-itr", "8", "-flow", "2"]
+    lines = run_here(*command, "-v", "2", "-fitr", "3", "--mask", "Masks").stderr.splitlines()
+    assert [sum(line.startswith(f"frame {number} octave") for line in lines) for number in (1, 2, 3, 4)] == [8, 3, 3, 3]
+
+
 @pytest.mark.parametrize("opened, said", [(3, False), (4, True)])
 def test_a_rim_that_opens_costs_nothing(run_here, opening_masks, small_folder, opened, said):
     """Up to a twentieth of the frame: three of its sixty columns."""

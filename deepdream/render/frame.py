@@ -212,8 +212,10 @@ def _opened(options: FrameOptions, mask: np.ndarray, inherited: Inheritance) -> 
 
 def _begins(options: FrameOptions, previous: Previous | None, inherited: Inheritance) -> bool:
     """Whether a frame is the first of its shot to dream, as where steps grow from nothing: its strength counts then."""
+    if previous is None or inherited.warped is None or previous.shot_strength or not inherited.share:
+        return False
     few, full = _few_and_full_steps(options)
-    return inherited.warped is not None and previous is not None and previous.shot_strength == 0 and few < full
+    return few < full
 
 
 def _share_steps(options: FrameOptions, mask: np.ndarray, opened: np.ndarray) -> np.ndarray:
