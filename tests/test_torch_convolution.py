@@ -44,7 +44,7 @@ def made(window, dtype, ceiling, owns_gradient=False, sizes=None):
         return F.conv2d(x, weight.double(), bias.double(), *places)
 
     return FusedConv2d(
-        weight, bias, Window(pair(kernel), *places), ceiling, sizes or [outs], owns_gradient, dtype
+        weight, bias, Window(pair(kernel), *places), ceiling, sizes or [outs], owns_gradient, False, dtype
     ), plain
 
 

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepdream.errors import ModelError, OutOfMemory, PictureTooSmall
 from deepdream.networks.caffemodel import load_model
-from deepdream.networks.torch import compiled
+from deepdream.networks.torch import compiled, fusion
 from deepdream.networks.torch import network as torch_network
 from deepdream.networks.torch.fusion import ChainStep
 from deepdream.networks.torch.network import TorchNetwork
@@ -283,6 +283,60 @@ def test_normalising_layers_worked_into_the_weights_compute_the_same(tmp_path, m
     assert_fused_as_alone(model, layer, monkeypatch)
 
 
+STAGES = """
+name: "stages" input: "data" input_shape { dim: 1 dim: 3 dim: 48 dim: 60 }
+layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 8 kernel_size: 3 } }
+layer { name: "a/relu" type: "ReLU" bottom: "a" top: "a" }
+layer { name: "a/pool" type: "Pooling" bottom: "a" top: "a/pool" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "a/norm" type: "LRN" bottom: "a/pool" top: "a/norm" lrn_param { local_size: 5 alpha: 1 beta: 0.75 } }
+layer { name: "b" type: "Convolution" bottom: "a/norm" top: "b" convolution_param { num_output: 9 kernel_size: 3 } }
+layer { name: "b/relu" type: "ReLU" bottom: "b" top: "b" }
+layer { name: "b/norm" type: "LRN" bottom: "b" top: "b/norm" lrn_param { local_size: 3 alpha: 1 beta: 0.75 } }
+layer { name: "b/pool" type: "Pooling" bottom: "b/norm" top: "b/pool" pooling_param { kernel_size: 3 pad: 1 } }
+layer { name: "c" type: "Convolution" bottom: "b/pool" top: "c" convolution_param { num_output: 9 kernel_size: 1 } }
+layer { name: "c/relu" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "c/norm" type: "LRN" bottom: "c" top: "c/norm" lrn_param { local_size: 3 alpha: 1 beta: 0.75 } }
+layer { name: "d" type: "Convolution" bottom: "c/norm" top: "d" convolution_param { num_output: 9 kernel_size: 1 } }
+layer { name: "d/relu" type: "ReLU" bottom: "d" top: "d" }
+layer { name: "d/pool" type: "Pooling" bottom: "d" top: "d/pool" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "d/again" type: "Pooling" bottom: "d" top: "d/again" pooling_param { kernel_size: 2 stride: 2 } }
+layer { name: "all" type: "Concat" bottom: "d/pool" bottom: "d/again" top: "all" }
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layer", ["a/pool", "b/norm", "b/pool", "c/norm", "d/pool", "all"])
+def test_norms_and_maximums_after_a_relu_compute_the_same_at_once_as_alone(tmp_path, monkeypatch, layer, precision):
+    """Bit by bit. Where two layers read one value, and "all" two maximums, neither may stop for both."""
+    model = load_model(*write_model(tmp_path, STAGES, random_blobs(STAGES)))
+    picture = random_picture(47, 62) / 100
+    gradients = []
+    for joins in (True, False):
+        if not joins:
+            monkeypatch.setattr(fusion, "_with_norms", lambda steps, uses, readers: steps)
+        network = TorchNetwork(model, mean=(104, 116, 122), loop=(), precision=precision)
+        assert any(isinstance(step, fusion.NormAndMaxStep) for step, _ in network._plan(layer)[0]) == joins
+        gradients.append(network.gradient(picture, layer, objectives.l2))
+    assert torch.equal(*gradients) and gradients[0].any()
+
+
+def test_a_relu_whose_values_are_asked_for_as_well_is_differentiated_on_its_own(tmp_path):
+    """Its own objective may pull where the maximum of it does not."""
+    network = network_of(load_model(*write_model(tmp_path, STAGES, random_blobs(STAGES))))
+    picture = random_picture(47, 62) / 100
+    parts = {"a/relu": lambda top: -top, "a/pool": lambda top: top}
+    apart = sum(network.gradient_of_sum(picture, {layer: objective}) for layer, objective in parts.items())
+    torch.testing.assert_close(network.gradient_of_sum(picture, parts), apart, rtol=1e-4, atol=1e-5)
+
+
+def test_of_a_norm_and_a_maximum_the_layer_that_fails_is_named(tmp_path):
+    text = STAGES.replace("kernel_size: 3 pad: 1", "kernel_size: 60")
+    network = network_of(load_model(*write_model(tmp_path, text, random_blobs(STAGES))))
+    with pytest.raises(PictureTooSmall) as raised:
+        network.activations(random_picture(47, 62), "c")
+    assert "layer b/pool (Pooling) does not fit its input" in str(raised.value.__cause__)
+
+
 class Calls(TorchDispatchMode):
     """While this is entered, ``count`` holds how often each operation is called, by its name."""
 
@@ -388,7 +442,7 @@ def test_too_little_memory_is_told_with_the_layer(small_folder, monkeypatch, err
     def fail(*arguments, **more):
         raise error
 
-    target = (compiled, "max_pool") if place == "forward" else (torch.autograd, "grad")
+    target = (compiled, "norm_and_max_pool") if place == "forward" else (torch.autograd, "grad")
     monkeypatch.setattr(*target, fail)
     with pytest.raises(OutOfMemory, match="not enough memory at layer") as raised:
         network.gradient(picture, "mixed", objectives.l2)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from deepdream.compiling import use_pytorchs_threads
 from deepdream.networks.torch import loops
 from deepdream.networks.torch.loops import Pair
 
-MAX_PLACES = 256  # in a window of a maximum, which notes them in a byte
+MAX_PLACES = int(loops.STOPPED)  # in a window of a maximum, which notes them in a byte
+MAX_NEAR = 33  # channels that a response norm looks at: their sum is compiled as so many additions
 _devices = ["cpu"]
 
 
@@ -39,18 +40,35 @@ def emulate_device(device: torch.device) -> Iterator[None]:
         _devices[1:] = []
 
 
-def max_pool(x: Tensor, kernel: Pair, stride: Pair, pad: Pair, size: Pair) -> Tensor:
-    """The largest value of each window, (n, c, *size) in float32; of equal ones the first gets the gradient.
+class Norm(NamedTuple):
+    """A local response norm: x * (k + alpha * sum of the squares of channels ``near``) ** -`loops.LRN_BETA`.
 
-    ``x``: (n, c, h, w). ``kernel`` (of at most `MAX_PLACES`), ``stride``, ``pad`` and ``size``, the number of
-    windows: (vertical, horizontal). Every window must reach into the picture.
+    ``near``: how far away each of them is, -1, 0 and 1 for example; `MAX_NEAR` at the most.
     """
-    return _MaxPool.apply(x.float(), kernel, stride, pad, size)
+
+    near: loops.Near
+    alpha: np.float32
+    k: np.float32
 
 
-def local_response_norm(x: Tensor, reach: int, alpha: float, k: float) -> Tensor:
-    """x * (k + alpha * sum of the squares up to ``reach`` channels away) ** -`loops.LRN_BETA`, in float32."""
-    return _LocalResponseNorm.apply(x.float(), reach, np.float32(alpha), np.float32(k))
+class MaxWindow(NamedTuple):
+    """How the window of a maximum moves; each pair is (vertical, horizontal). Kernels have `MAX_PLACES` at most."""
+
+    kernel: Pair
+    stride: Pair
+    pad: Pair
+
+
+def norm_and_max_pool(
+    x: Tensor, norm: Norm | None, window: MaxWindow | None, size: Pair | None = None, stops: bool = False
+) -> Tensor:
+    """A local response norm of ``x`` (n, c, h, w), and the largest value of each window of that, in float32.
+
+    Either may be missing. ``size`` is the number of windows (vertical, horizontal), each of which must reach into the
+    picture; of equal values the first gets the gradient. ``stops``: the derivative by ``x`` is 0 where that of the
+    ReLU which ``x`` came from is.
+    """
+    return _NormAndMaxPool.apply(x.float(), norm, window, size, stops)
 
 
 def find_stops(y: Tensor, ceiling: float) -> Tensor:
@@ -93,44 +111,39 @@ def _limits(ceiling: float, dtype: torch.dtype) -> tuple[np.integer, ...]:
     return ceiling_bits, infinity.dtype.type(np.iinfo(infinity.dtype).max), infinity
 
 
-class _MaxPool(torch.autograd.Function):
-    """autograd.Function for max pooling."""
+class _NormAndMaxPool(torch.autograd.Function):
+    """autograd.Function for `norm_and_max_pool`. Of a norm it keeps the input alone, and computes the rest again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: Pair, stride: Pair, pad: Pair, size: Pair) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, norm: Norm | None, window: MaxWindow | None, size: Pair | None, stops: bool
+    ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        top, places = (_empty((*x.shape[:2], *size), x, dtype) for dtype in (x.dtype, torch.uint8))
-        _run(loops.max_pool, x, top, places, kernel, stride, pad)
-        ctx.save_for_backward(places)
-        ctx.shape, ctx.window = x.shape, (kernel, stride, pad)
+        top = _empty((*x.shape[:2], *(size or x.shape[2:])), x, x.dtype)
+        places = _empty(top.shape, x, torch.uint8) if window else None
+        if norm is None:
+            assert window is not None
+            _run(loops.max_pool, x, top, places, *window, stops)
+        elif window is None:
+            _run(loops.lrn, x, top, *norm)
+        else:
+            _run(loops.lrn_max_pool, x, top, places, *norm, *window)
+        ctx.save_for_backward(x if norm else None, places)
+        ctx.shape, ctx.norm, ctx.window, ctx.stops = x.shape, norm, window, stops
         return top
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (places,) = ctx.saved_tensors
+        x, places = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
         out = _empty(ctx.shape, gradient, gradient.dtype)
-        _run(loops.max_pool_backward, gradient.contiguous(memory_format=torch.channels_last), places, out, *ctx.window)
+        if x is None:
+            _run(loops.max_pool_backward, gradient, places, out, *ctx.window)
+        elif places is None:
+            _run(loops.lrn_backward, x, gradient, out, *ctx.norm, ctx.stops)
+        else:
+            _run(loops.lrn_max_pool_backward, x, gradient, places, out, *ctx.norm, ctx.stops, *ctx.window)
         return out, None, None, None, None
-
-
-class _LocalResponseNorm(torch.autograd.Function):
-    """autograd.Function for local response normalisation. It keeps its input alone, and computes the rest again."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, reach: int, alpha: np.float32, k: np.float32) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        top = _empty(x.shape, x, x.dtype)
-        _run(loops.lrn, x, top, reach, alpha, k)
-        ctx.save_for_backward(x)
-        ctx.settings = reach, alpha, k
-        return top
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (x,) = ctx.saved_tensors
-        out = _empty(x.shape, x, x.dtype)
-        _run(loops.lrn_backward, x, gradient.contiguous(memory_format=torch.channels_last), out, *ctx.settings)
-        return out, None, None, None
 
 
 def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype) -> Tensor:

@@ -57,8 +57,9 @@ class FusedConv2d:
 
     ``weight``: (out, in / groups, kh, kw); ``bias``: (out,). ``ceiling``: None for no activation, infinity for a ReLU,
     c for a ReLU that stops at c. ``sizes``: channels of each output. ``owns_gradient``: the gradient by the output may
-    be overwritten. ``dtype``: the type in which it computes; bfloat16 not where the picture itself comes in, whose grey
-    levels it would round.
+    be overwritten. ``reader_stops``: it comes with the ReLU's derivative worked in, where `compiled.is_supported`.
+    ``dtype``: the type in which it computes; bfloat16 not where the picture itself comes in, whose grey levels it would
+    round.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class FusedConv2d:
         ceiling: float | None,
         sizes: Sequence[int],
         owns_gradient: bool,
+        reader_stops: bool,
         dtype: torch.dtype,
     ) -> None:
         kernel, stride, pad, dilation, groups = window
@@ -77,7 +79,7 @@ class FusedConv2d:
         self.dtype = torch.float32 if of_picture and dtype == torch.bfloat16 else dtype
         self._weight = weight = weight.to(self.dtype).contiguous(memory_format=CHANNELS_LAST)
         self._window, self._ceiling, self._sizes = window, ceiling, list(sizes)
-        self._owns_gradient = owns_gradient and len(sizes) == 1
+        self._owns_gradient, self._reader_stops = owns_gradient and len(sizes) == 1, reader_stops
         self._forward = PackedConv2d(lambda: weight, bias.to(self.dtype), stride, pad, dilation, groups, ceiling)
         self._is_depthwise = weight.shape[1] == 1 and groups == len(weight)
         self._is_strided = stride != (1, 1) and dilation == (1, 1)
@@ -102,8 +104,8 @@ class FusedConv2d:
         return y.split(self._sizes, 1) if len(self._sizes) > 1 else (y,)
 
     def kept(self, y: Tensor) -> Tensor | None:
-        """What `backward` needs of the values that `forward` returned; None if there is no activation."""
-        if self._ceiling is None:
+        """What `backward` needs of the values that `forward` returned; None if it stops nothing."""
+        if self._ceiling is None or self._leaves_stops(y):
             return None
         is_large = is_picture_large.get() and y.numel() >= LARGE and compiled.is_supported(y)
         return compiled.find_stops(y, self._ceiling) if is_large else y
@@ -129,7 +131,10 @@ class FusedConv2d:
 
     def stops(self, y: Tensor) -> Tensor | None:
         """As `kept`, of values of any size."""
-        return None if self._ceiling is None else compiled.find_stops(y, self._ceiling)
+        return None if self._ceiling is None or self._leaves_stops(y) else compiled.find_stops(y, self._ceiling)
+
+    def _leaves_stops(self, y: Tensor) -> bool:
+        return self._reader_stops and compiled.is_supported(y)
 
     def rows_read(self, start: int, stop: int, height: int) -> Pair:
         """The rows of an input of ``height`` that `forward_rows` reads for rows of the result."""
@@ -198,16 +203,17 @@ class FusedConv2d:
         """The derivative by the convolution's value, side by side, from those by the activated outputs."""
         # A gradient that is one number spread out, as behind a global mean, has no memory to write to.
         in_place = self._owns_gradient and gradients[0].is_contiguous(memory_format=CHANNELS_LAST)
-        whole = gradients[0] if len(gradients) == 1 else torch.cat(list(gradients), 1)
-        if kept is None:
+        if kept is not None and kept.dtype != torch.uint8:
+            whole = gradients[0] if in_place else torch.empty_like(kept)
+            for one, values, out in zip(gradients, self.split(kept), self.split(whole)):
+                torch.ops.aten.hardtanh_backward.grad_input(one, values, 0, self._ceiling, grad_input=out)
             return whole
-        if len(gradients) == 1 and not in_place:
-            whole = whole.clone()
-        whole = whole.contiguous(memory_format=CHANNELS_LAST)
-        if kept.dtype == torch.uint8:
+        whole = gradients[0] if len(gradients) == 1 else torch.cat(list(gradients), 1)
+        if kept is not None:
+            if len(gradients) == 1 and not in_place:
+                whole = whole.clone()
+            whole = whole.contiguous(memory_format=CHANNELS_LAST)
             compiled.stop(whole, kept)
-        else:
-            torch.ops.aten.hardtanh_backward.grad_input(whole, kept, 0, self._ceiling, grad_input=whole)
         return whole
 
 

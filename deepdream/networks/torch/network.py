@@ -14,7 +14,7 @@ from deepdream.networks.network import Network, Size, out_of_memory
 from deepdream.networks.steps import Runnable
 from deepdream.networks.torch import compiled
 from deepdream.networks.torch.conv2d import looked_at
-from deepdream.networks.torch.fusion import ChainStep, fuse
+from deepdream.networks.torch.fusion import ChainStep, NormAndMaxStep, fuse
 from deepdream.networks.torch.layers import LayerFunction
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
 from deepdream.networks.torch.layers.normalisation import scales_channels
@@ -97,9 +97,9 @@ class TorchNetwork(Network):
         try:
             super().run_step(step, values)
         except ModelError:
-            if isinstance(step, ChainStep) and len(step.links) > 1:  # name the link that fails
-                for link in step.links:
-                    super().run_step(ChainStep((link,)), values)
+            if isinstance(step, (ChainStep, NormAndMaxStep)) and len(step.parts) > 1:  # name the layer that fails
+                for part in step.parts:
+                    super().run_step(part, values)
             raise
 
     def _select(self, *layers: str) -> tuple[Sequence[Runnable], tuple[int, ...]]:

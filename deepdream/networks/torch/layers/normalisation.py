@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,7 +26,18 @@ def lrn(layer: Layer, weights: Weights) -> LayerFunction:
         raise ModelError(f"layer {layer.name} (LRN): local_size {p.local_size} must be odd")
     if p.norm_region == pb.LRNParameter.WITHIN_CHANNEL:
         return _lrn_within_channel(p.local_size, p.alpha, p.beta)
-    return _lrn_across_channels(p.local_size, p.alpha, p.beta, p.k)
+    return _lrn_across_channels(p.local_size, p.alpha, p.beta, p.k, compiled_norm(layer))
+
+
+def compiled_norm(layer: Layer) -> compiled.Norm | None:
+    """What the compiled loops take of a response norm; None for any other layer."""
+    p = layer.parameters.lrn_param
+    if layer.type != "LRN" or p.local_size % 2 == 0 or p.norm_region == pb.LRNParameter.WITHIN_CHANNEL:
+        return None
+    if p.beta != LRN_BETA or p.local_size > compiled.MAX_NEAR:
+        return None
+    reach = p.local_size // 2
+    return compiled.Norm(tuple(range(-reach, reach + 1)), np.float32(p.alpha / p.local_size), np.float32(p.k))
 
 
 def _lrn_within_channel(size: int, alpha: float, beta: float) -> LayerFunction:
@@ -36,13 +48,13 @@ def _lrn_within_channel(size: int, alpha: float, beta: float) -> LayerFunction:
     return apply
 
 
-def _lrn_across_channels(size: int, alpha: float, beta: float, k: float) -> LayerFunction:
+def _lrn_across_channels(size: int, alpha: float, beta: float, k: float, norm: compiled.Norm | None) -> LayerFunction:
     reach = size // 2
     convolutions = {}
 
     def apply(x: Tensor) -> Tensor:
-        if compiled.is_supported(x) and beta == LRN_BETA:
-            return compiled.local_response_norm(x, reach, alpha / size, k)
+        if norm and compiled.is_supported(x):
+            return compiled.norm_and_max_pool(x, norm, None)
         x = x.contiguous(memory_format=torch.channels_last)
         channels = x.shape[1]
         key = channels, x.dtype, x.device
