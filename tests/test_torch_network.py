@@ -301,13 +301,29 @@ layer { name: "d/relu" type: "ReLU" bottom: "d" top: "d" }
 layer { name: "d/pool" type: "Pooling" bottom: "d" top: "d/pool" pooling_param { kernel_size: 2 stride: 2 } }
 layer { name: "d/again" type: "Pooling" bottom: "d" top: "d/again" pooling_param { kernel_size: 2 stride: 2 } }
 layer { name: "all" type: "Concat" bottom: "d/pool" bottom: "d/again" top: "all" }
+layer { name: "e" type: "Convolution" bottom: "d/pool" top: "e"
+        convolution_param { num_output: 6 kernel_size: 3 pad: 1 } }
+layer { name: "e/relu" type: "ReLU" bottom: "e" top: "e" }
+layer { name: "f" type: "Convolution" bottom: "d/pool" top: "f" convolution_param { num_output: 7 kernel_size: 1 } }
+layer { name: "f/relu" type: "ReLU" bottom: "f" top: "f" }
+layer { name: "g" type: "Convolution" bottom: "d/pool" top: "g" convolution_param { num_output: 5 kernel_size: 1 } }
+layer { name: "g/relu" type: "ReLU" bottom: "g" top: "g" }
+layer { name: "module" type: "Concat" bottom: "e" bottom: "f" top: "module" }
+layer { name: "pooled" type: "Pooling" bottom: "module" top: "pooled" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "e/pool" type: "Pooling" bottom: "e" top: "e/pool" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "shared" type: "Concat" bottom: "pooled" bottom: "e/pool" top: "shared" }
+layer { name: "g/pool" type: "Pooling" bottom: "g" top: "g/pool" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "beside" type: "Concat" bottom: "pooled" bottom: "g/pool" top: "beside" }
+layer { name: "again" type: "Pooling" bottom: "module" top: "again" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "twice" type: "Concat" bottom: "pooled" bottom: "again" top: "twice" }
 """
+ENDS = ("a/pool", "b/norm", "b/pool", "c/norm", "d/pool", "all", "pooled", "shared", "beside", "twice")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("layer", ["a/pool", "b/norm", "b/pool", "c/norm", "d/pool", "all"])
+@pytest.mark.parametrize("layer", ENDS)
 def test_norms_and_maximums_after_a_relu_compute_the_same_at_once_as_alone(tmp_path, monkeypatch, layer, precision):
-    """Bit by bit. Where two layers read one value, and "all" two maximums, neither may stop for both."""
+    """Bit by bit. A value may be read by another layer as well, as a whole or in part: neither may stop for both."""
     model = load_model(*write_model(tmp_path, STAGES, random_blobs(STAGES)))
     picture = random_picture(47, 62) / 100
     gradients = []

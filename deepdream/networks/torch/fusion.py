@@ -253,11 +253,16 @@ def _side_by_side(steps: Sequence[AnyStep]) -> list[AnyStep]:
 def _with_norms(steps: Sequence[AnyStep], uses: Counter[int], readers: dict[int, Step]) -> list[AnyStep]:
     """The steps, with response norms and the maximums of them joined, which stop where a ReLU before them does."""
     found: list[AnyStep] = []
-    rectified: dict[int, int] = {}  # places in ``found`` by what comes out
+    # What comes out of a ReLU or of several, and the places in ``found`` of those that need not stop themselves.
+    rectified: dict[int, list[int]] = {}
     joined: set[Step] = set()
     for step in steps:
-        if isinstance(step, FusedStep) and step.ceiling == math.inf and len(step.outputs) == 1:
-            rectified[step.outputs[0]] = len(found)
+        if isinstance(step, FusedStep) and step.ceiling == math.inf:
+            is_single = len(step.outputs) == 1 and uses[step.outputs[0]] == 1
+            rectified |= {number: [len(found)] if is_single else [] for number in step.outputs}
+        elif step.layer.type == "Concat" and rectified.keys() >= set(step.inputs):
+            all_of_them = [place for number in step.inputs for place in rectified[number]]
+            rectified[step.outputs[0]] = all_of_them if uses[step.outputs[0]] == 1 else []
         if not isinstance(step, Step) or not (compiled_norm(step.layer) or compiled_maximum(step.layer)):
             found.append(step)
             continue
@@ -268,11 +273,10 @@ def _with_norms(steps: Sequence[AnyStep], uses: Counter[int], readers: dict[int,
         if compiled_norm(step.layer) and uses[step.outputs[0]] == 1 and reader and compiled_maximum(reader.layer):
             parts.append(reader)
             joined.add(reader)
-        place = rectified.get(step.inputs[0]) if uses[step.inputs[0]] == 1 else None
-        if place is not None:
+        places = rectified.get(step.inputs[0], [])
+        for place in places:
             found[place] = replace(cast(FusedStep, found[place]), reader_stops=True)
-        is_alone = len(parts) == 1 and place is None
-        found.append(step if is_alone else NormAndMaxStep(tuple(parts), place is not None))
+        found.append(NormAndMaxStep(tuple(parts), bool(places)) if places or len(parts) > 1 else step)
     return found
 
 
