@@ -353,6 +353,21 @@ def test_of_a_norm_and_a_maximum_the_layer_that_fails_is_named(tmp_path):
     assert "layer b/pool (Pooling) does not fit its input" in str(raised.value.__cause__)
 
 
+def test_parts_of_different_sizes_are_refused_though_their_maximums_fit(tmp_path):
+    text = """
+    name: "odd" input: "data" input_shape { dim: 1 dim: 3 dim: 24 dim: 30 }
+    layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 8 kernel_size: 3 } }
+    layer { name: "b" type: "Convolution" bottom: "data" top: "b" convolution_param { num_output: 4 kernel_size: 1 } }
+    layer { name: "ab" type: "Concat" bottom: "a" bottom: "b" top: "ab" }
+    layer { name: "pool" type: "Pooling" bottom: "ab" top: "pool" pooling_param { kernel_size: 2 stride: 30 } }
+    """
+    blobs = random_blobs(text.replace("kernel_size: 3", "kernel_size: 1"))
+    blobs["a"] = [np.ones((8, 3, 3, 3), np.float32), np.ones(8, np.float32)]
+    network = network_of(load_model(*write_model(tmp_path, text, blobs)))
+    with pytest.raises(ModelError, match="^layer ab .Concat. does not fit its input"):
+        network.activations(random_picture(24, 30), "pool")
+
+
 class Calls(TorchDispatchMode):
     """While this is entered, ``count`` holds how often each operation is called, by its name."""
 

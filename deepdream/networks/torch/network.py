@@ -18,6 +18,7 @@ from deepdream.networks.torch.fusion import ChainStep, NormAndMaxStep, fuse
 from deepdream.networks.torch.layers import LayerFunction
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
 from deepdream.networks.torch.layers.normalisation import scales_channels
+from deepdream.networks.torch.layers.shape import joins_channels
 from deepdream.networks.torch.peak import PeakMemory, without_compiler
 
 # Layers that take each picture of a batch by itself, whatever their parameters are.
@@ -109,9 +110,7 @@ class TorchNetwork(Network):
 
 def _takes_each_alone(layer: Layer) -> bool:
     """Whether a layer is known to take each picture of a batch by itself."""
-    p = layer.parameters.concat_param
-    joins_channels = layer.type == "Concat" and p.axis == p.concat_dim == 1
-    return layer.type in INDEPENDENT_TYPES or joins_channels or scales_channels(layer)
+    return layer.type in INDEPENDENT_TYPES or joins_channels(layer) or scales_channels(layer)
 
 
 def _direction(tops: Tensor, objective: Objective) -> Tensor:

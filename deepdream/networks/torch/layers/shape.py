@@ -59,6 +59,12 @@ def concat(layer: Layer, weights: Weights) -> LayerFunction:
     return lambda *bottoms: torch.cat(bottoms, axis)
 
 
+def joins_channels(layer: Layer) -> bool:
+    """Whether a layer is a Concat of channels."""
+    p = layer.parameters.concat_param
+    return layer.type == "Concat" and p.axis == p.concat_dim == 1
+
+
 @layer_type("Slice")
 def slice_(layer: Layer, weights: Weights) -> LayerFunction:
     p = layer.parameters.slice_param
