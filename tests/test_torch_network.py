@@ -359,7 +359,7 @@ def test_parts_of_different_sizes_are_refused_though_their_maximums_fit(tmp_path
     layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 8 kernel_size: 3 } }
     layer { name: "b" type: "Convolution" bottom: "data" top: "b" convolution_param { num_output: 4 kernel_size: 1 } }
     layer { name: "ab" type: "Concat" bottom: "a" bottom: "b" top: "ab" }
-    layer { name: "pool" type: "Pooling" bottom: "ab" top: "pool" pooling_param { kernel_size: 2 stride: 30 } }
+    layer { name: "pool" type: "Pooling" bottom: "ab" top: "pool" pooling_param { kernel_size: 8 stride: 8 } }
     """
     blobs = random_blobs(text.replace("kernel_size: 3", "kernel_size: 1"))
     blobs["a"] = [np.ones((8, 3, 3, 3), np.float32), np.ones(8, np.float32)]
