@@ -41,14 +41,9 @@ def both_ways(function, x, gradient=None):
 def test_a_maximum_and_its_gradient_are_those_of_pytorch(kernel, stride, pad, size):
     x = values(7, *size)
     top, wanted = both_ways(lambda x: F.max_pool2d(x, kernel, stride, pad, ceil_mode=True), x)
-    window, count = compiled.MaxWindow(kernel, stride, pad), tuple(top.shape[2:])
-    pooled, gradient = both_ways(lambda x: compiled.norm_and_max_pool(x, None, window, count), x.float())
+    pooled, gradient = both_ways(lambda x: compiled.max_pool(x, kernel, stride, pad, tuple(top.shape[2:])), x.float())
     assert torch.equal(pooled.double(), top)
     torch.testing.assert_close(gradient.double(), wanted, rtol=1e-6, atol=1e-6)
-
-
-def norm(reach, alpha, k):
-    return compiled.Norm(tuple(range(-reach, reach + 1)), np.float32(alpha), np.float32(k))
 
 
 def formula(x, reach, alpha, k):
@@ -60,48 +55,38 @@ def formula(x, reach, alpha, k):
 def test_a_response_norm_and_its_gradient_are_those_of_the_formula(channels, reach, k):
     x = values(channels, 9, 17) * 4
     top, wanted = both_ways(lambda x: formula(x, reach, 0.02, k), x)
-    normed, gradient = both_ways(lambda x: compiled.norm_and_max_pool(x, norm(reach, 0.02, k), None), x.float())
+    normed, gradient = both_ways(lambda x: compiled.local_response_norm(x, reach, 0.02, k), x.float())
     torch.testing.assert_close(normed.double(), top, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(gradient.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel, stride, pad, size", [*WINDOWS, ((2, 2), (3, 4), (0, 1), (40, 21))])
-def test_a_maximum_of_normed_values_is_found_and_differentiated_at_once(kernel, stride, pad, size):
-    """Over parts that several cores take, between which rows are shared or left out."""
-    x = torch.from_numpy(np.random.default_rng(2).standard_normal((2, 7, 3 * size[0], size[1])))
-    window = compiled.MaxWindow(kernel, stride, pad)
-    top, wanted = both_ways(lambda x: F.max_pool2d(formula(x, 1, 0.5, 2), *window, ceil_mode=True), x)
-    count = tuple(top.shape[2:])
-    pooled, gradient = both_ways(lambda x: compiled.norm_and_max_pool(x, norm(1, 0.5, 2), window, count), x.float())
-    torch.testing.assert_close(pooled.double(), top, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(gradient.double(), wanted, rtol=1e-5, atol=1e-5)
+def ours(x, normed, stops=True):
+    if normed:
+        return compiled.local_response_norm(x, 1, 0.02, 1, stops)
+    return compiled.max_pool(x, (2, 2), (2, 2), (0, 0), (5, 6), stops)
 
 
-@pytest.mark.parametrize("normed, pools", [(False, True), (True, False), (True, True)])
-def test_the_relu_before_it_is_differentiated_too(normed, pools):
+@pytest.mark.parametrize("normed", [False, True])
+def test_the_relu_before_it_is_differentiated_too(normed):
     """By its values alone, of which many are 0. What is no number passes, so that it shows at the picture."""
     before = values(7, 9, 12)
-    window, count = (compiled.MaxWindow((2, 2), (2, 2), (0, 0)), (5, 6)) if pools else (None, None)
 
     def plain(x):
-        x = formula(F.relu(x), 1, 0.02, 1) if normed else F.relu(x)
-        return F.max_pool2d(x, 2, 2, ceil_mode=True) if pools else x
-
-    def ours(x, stops=True):
-        return compiled.norm_and_max_pool(x, norm(1, 0.02, 1) if normed else None, window, count, stops)
+        return formula(F.relu(x), 1, 0.02, 1) if normed else F.max_pool2d(F.relu(x), 2, 2, ceil_mode=True)
 
     top, wanted = both_ways(plain, before)
-    found, gradient = both_ways(ours, before.clamp(min=0).float())
+    after = before.clamp(min=0).float()
+    found, gradient = both_ways(lambda x: ours(x, normed), after)
     torch.testing.assert_close(found.double(), top, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(gradient.double(), wanted, rtol=1e-5, atol=1e-5)
-    _, otherwise = both_ways(lambda x: ours(x, False), before.clamp(min=0).float())
+    _, otherwise = both_ways(lambda x: ours(x, normed, False), after)
     assert (gradient == 0).sum() > (otherwise == 0).sum()
     lost = torch.full((1, 1, 9, 12), math.nan)
-    assert both_ways(ours, lost)[1].isnan().any() if normed else both_ways(ours, lost)[1].any()
+    assert both_ways(lambda x: ours(x, normed), lost)[1].any()
 
 
 def pooled_by_twos(x):
-    return compiled.norm_and_max_pool(x, None, compiled.MaxWindow((2, 2), (2, 2), (0, 0)), (4, 5))
+    return compiled.max_pool(x, (2, 2), (2, 2), (0, 0), (4, 5))
 
 
 def test_planes_and_a_spread_out_gradient_are_taken_as_well():
@@ -110,15 +95,15 @@ def test_planes_and_a_spread_out_gradient_are_taken_as_well():
     layouts = x.contiguous(), x.contiguous(memory_format=torch.channels_last)
     pooled = [both_ways(pooled_by_twos, x, ones) for x in layouts]
     assert torch.equal(pooled[0][1], pooled[1][1]) and pooled[0][1].sum() == ones.sum()
-    normed = [both_ways(lambda x: compiled.norm_and_max_pool(x, norm(1, 0.1, 1), None), x) for x in layouts]
+    normed = [both_ways(lambda x: compiled.local_response_norm(x, 1, 0.1, 1), x) for x in layouts]
     assert torch.equal(normed[0][0], normed[1][0]) and torch.equal(normed[0][1], normed[1][1])
 
 
 def test_bfloat16_is_computed_in_float32_and_its_gradient_comes_back_as_it_went_in():
     x = values(6, 6, 6).bfloat16()
-    top, gradient = both_ways(lambda x: compiled.norm_and_max_pool(x, norm(2, 0.1, 1), None), x)
+    top, gradient = both_ways(lambda x: compiled.local_response_norm(x, 2, 0.1, 1), x)
     assert top.dtype == torch.float32 and gradient.dtype == torch.bfloat16
-    assert torch.equal(top, compiled.norm_and_max_pool(x.float(), norm(2, 0.1, 1), None))
+    assert torch.equal(top, compiled.local_response_norm(x.float(), 2, 0.1, 1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -329,9 +329,9 @@ def test_norms_and_maximums_after_a_relu_compute_the_same_at_once_as_alone(tmp_p
     gradients = []
     for joins in (True, False):
         if not joins:
-            monkeypatch.setattr(fusion, "_with_norms", lambda steps, uses, readers: steps)
+            monkeypatch.setattr(fusion, "_with_stops", lambda steps, uses, readers: steps)
         network = TorchNetwork(model, mean=(104, 116, 122), loop=(), precision=precision)
-        assert any(isinstance(step, fusion.NormAndMaxStep) for step, _ in network._plan(layer)[0]) == joins
+        assert any(isinstance(step, fusion.StoppingStep) for step, _ in network._plan(layer)[0]) == joins
         gradients.append(network.gradient(picture, layer, objectives.l2))
     assert torch.equal(*gradients) and gradients[0].any()
 
@@ -345,12 +345,14 @@ def test_a_relu_whose_values_are_asked_for_as_well_is_differentiated_on_its_own(
     torch.testing.assert_close(network.gradient_of_sum(picture, parts), apart, rtol=1e-4, atol=1e-5)
 
 
-def test_of_a_norm_and_a_maximum_the_layer_that_fails_is_named(tmp_path):
-    text = STAGES.replace("kernel_size: 3 pad: 1", "kernel_size: 60")
+def test_of_a_concat_and_its_maximum_the_layer_that_fails_is_named(tmp_path):
+    text = STAGES.replace(
+        'top: "pooled" pooling_param { kernel_size: 3', 'top: "pooled" pooling_param { kernel_size: 60'
+    )
     network = network_of(load_model(*write_model(tmp_path, text, random_blobs(STAGES))))
     with pytest.raises(PictureTooSmall) as raised:
-        network.activations(random_picture(47, 62), "c")
-    assert "layer b/pool (Pooling) does not fit its input" in str(raised.value.__cause__)
+        network.activations(random_picture(47, 62), "pooled")
+    assert "layer pooled (Pooling) does not fit its input" in str(raised.value.__cause__)
 
 
 def test_parts_of_different_sizes_are_refused_though_their_maximums_fit(tmp_path):
@@ -473,7 +475,7 @@ def test_too_little_memory_is_told_with_the_layer(small_folder, monkeypatch, err
     def fail(*arguments, **more):
         raise error
 
-    target = (compiled, "norm_and_max_pool") if place == "forward" else (torch.autograd, "grad")
+    target = (compiled, "max_pool") if place == "forward" else (torch.autograd, "grad")
     monkeypatch.setattr(*target, fail)
     with pytest.raises(OutOfMemory, match="not enough memory at layer") as raised:
         network.gradient(picture, "mixed", objectives.l2)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from deepdream.networks.torch import loops
 from deepdream.networks.torch.loops import Pair
 
 MAX_PLACES = int(loops.STOPPED)  # in a window of a maximum, which notes them in a byte
-MAX_NEAR = 33  # channels that a response norm looks at: their sum is compiled as so many additions
+MAX_REACH = 16  # of a response norm, whose sum is compiled as so many additions on either side
 _devices = ["cpu"]
 
 
@@ -40,35 +40,23 @@ def emulate_device(device: torch.device) -> Iterator[None]:
         _devices[1:] = []
 
 
-class Norm(NamedTuple):
-    """A local response norm: x * (k + alpha * sum of the squares of channels ``near``) ** -`loops.LRN_BETA`.
+def max_pool(x: Tensor, kernel: Pair, stride: Pair, pad: Pair, size: Pair, stops: bool = False) -> Tensor:
+    """The largest value of each window, (n, c, *size) in float32; of equal ones the first gets the gradient.
 
-    ``near``: how far away each of them is, -1, 0 and 1 for example; `MAX_NEAR` at the most.
+    ``x``: (n, c, h, w). ``kernel`` (of at most `MAX_PLACES`), ``stride``, ``pad`` and ``size``, the number of
+    windows: (vertical, horizontal). Every window must reach into the picture. With ``stops`` the derivative is 0 where
+    ``x`` is 0 or less, which is that of the ReLU that ``x`` came from as well.
     """
-
-    near: loops.Near
-    alpha: np.float32
-    k: np.float32
+    return _MaxPool.apply(x.float(), kernel, stride, pad, size, stops)
 
 
-class MaxWindow(NamedTuple):
-    """How the window of a maximum moves; each pair is (vertical, horizontal). Kernels have `MAX_PLACES` at most."""
+def local_response_norm(x: Tensor, reach: int, alpha: float, k: float, stops: bool = False) -> Tensor:
+    """x * (k + alpha * sum of the squares up to ``reach`` channels away) ** -`loops.LRN_BETA`, in float32.
 
-    kernel: Pair
-    stride: Pair
-    pad: Pair
-
-
-def norm_and_max_pool(
-    x: Tensor, norm: Norm | None, window: MaxWindow | None, size: Pair | None = None, stops: bool = False
-) -> Tensor:
-    """A local response norm of ``x`` (n, c, h, w), and the largest value of each window of that, in float32.
-
-    Either may be missing. ``size`` is the number of windows (vertical, horizontal), each of which must reach into the
-    picture; of equal values the first gets the gradient. ``stops``: the derivative by ``x`` is 0 where that of the
-    ReLU which ``x`` came from is.
+    ``reach``: `MAX_REACH` at the most. ``stops`` as in `max_pool`.
     """
-    return _NormAndMaxPool.apply(x.float(), norm, window, size, stops)
+    near = tuple(range(-reach, reach + 1))
+    return _LocalResponseNorm.apply(x.float(), near, np.float32(alpha), np.float32(k), stops)
 
 
 def find_stops(y: Tensor, ceiling: float) -> Tensor:
@@ -111,38 +99,43 @@ def _limits(ceiling: float, dtype: torch.dtype) -> tuple[np.integer, ...]:
     return ceiling_bits, infinity.dtype.type(np.iinfo(infinity.dtype).max), infinity
 
 
-class _NormAndMaxPool(torch.autograd.Function):
-    """autograd.Function for `norm_and_max_pool`. Of a norm it keeps the input alone, and computes the rest again."""
+class _MaxPool(torch.autograd.Function):
+    """autograd.Function for max pooling."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, norm: Norm | None, window: MaxWindow | None, size: Pair | None, stops: bool
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Pair, stride: Pair, pad: Pair, size: Pair, stops: bool) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        top = _empty((*x.shape[:2], *(size or x.shape[2:])), x, x.dtype)
-        places = _empty(top.shape, x, torch.uint8) if window else None
-        if norm is None:
-            assert window is not None
-            _run(loops.max_pool, x, top, places, *window, stops)
-        elif window is None:
-            _run(loops.lrn, x, top, *norm)
-        else:
-            _run(loops.lrn_max_pool, x, top, places, *norm, *window)
-        ctx.save_for_backward(x if norm else None, places)
-        ctx.shape, ctx.norm, ctx.window, ctx.stops = x.shape, norm, window, stops
+        top, places = (_empty((*x.shape[:2], *size), x, dtype) for dtype in (x.dtype, torch.uint8))
+        _run(loops.max_pool, x, top, places, kernel, stride, pad, stops)
+        ctx.save_for_backward(places)
+        ctx.shape, ctx.window = x.shape, (kernel, stride, pad)
+        return top
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        (places,) = ctx.saved_tensors
+        out = _empty(ctx.shape, gradient, gradient.dtype)
+        _run(loops.max_pool_backward, gradient.contiguous(memory_format=torch.channels_last), places, out, *ctx.window)
+        return out, None, None, None, None, None
+
+
+class _LocalResponseNorm(torch.autograd.Function):
+    """autograd.Function for local response normalisation. It keeps its input alone, and computes the rest again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, near: loops.Near, alpha: np.float32, k: np.float32, stops: bool) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        top = _empty(x.shape, x, x.dtype)
+        _run(loops.lrn, x, top, near, alpha, k)
+        ctx.save_for_backward(x)
+        ctx.settings = near, alpha, k, stops
         return top
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        x, places = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        out = _empty(ctx.shape, gradient, gradient.dtype)
-        if x is None:
-            _run(loops.max_pool_backward, gradient, places, out, *ctx.window)
-        elif places is None:
-            _run(loops.lrn_backward, x, gradient, out, *ctx.norm, ctx.stops)
-        else:
-            _run(loops.lrn_max_pool_backward, x, gradient, places, out, *ctx.norm, ctx.stops, *ctx.window)
+        (x,) = ctx.saved_tensors
+        out = _empty(x.shape, x, x.dtype)
+        _run(loops.lrn_backward, x, gradient.contiguous(memory_format=torch.channels_last), out, *ctx.settings)
         return out, None, None, None, None
 
 

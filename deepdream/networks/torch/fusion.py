@@ -1,6 +1,6 @@
 """Layers that run faster together: a peephole pass over the steps that a target needs.
 
-Eight things are recognised, each where nothing else looks at the values in between:
+Seven things are recognised, each where nothing else looks at the values in between:
 
 - a convolution followed by a ReLU: one call, which keeps what the derivative needs and nothing else;
 - a BatchNorm and a Scale between the two: part of the convolution's weights;
@@ -10,19 +10,18 @@ Eight things are recognised, each where nothing else looks at the values in betw
 - convolutions one after another: one function to differentiate;
 - a maximum pooling or a response norm after a convolution and its ReLU: it differentiates the ReLU as well, whose
   values it has or knows;
-- a response norm and a maximum pooling after it: one pass over memory;
 - a maximum pooling after a Concat (the end of many a module): the maximums of its parts are joined, which are fewer.
 
 Milliseconds a step at 480x270 on two cores (scripts/ablation.py), float32 and bfloat16, with this pass, without it,
 and without oneDNN's packed weights and the compiled loops as well:
 
-    default network, block_9/output         43 / 27    77 / 68     80 / 69
-    GoogLeNet, inception_4d/output         114 / 71   129 / 116   142 / 129
+    default network, block_9/output         15 / 12    28 / 28     29 / 29
+    GoogLeNet, inception_4d/output          39 / 29    47 / 48     53 / 54
 """
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
@@ -38,8 +37,8 @@ from deepdream.networks.torch.chain import Chain
 from deepdream.networks.torch.conv2d import FusedConv2d, Window
 from deepdream.networks.torch.layers import LayerFunction, Weights
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS, convolution_parameters
-from deepdream.networks.torch.layers.normalisation import channel_scale, compiled_norm, scales_channels
-from deepdream.networks.torch.layers.pooling import compiled_maximum, max_pool
+from deepdream.networks.torch.layers.normalisation import channel_scale, scales_channels, stopping_norm
+from deepdream.networks.torch.layers.pooling import stopping_maximum
 from deepdream.networks.torch.layers.shape import joins_channels
 
 
@@ -49,7 +48,7 @@ class FusedStep:
 
     ``scales``: for each of ``layers`` the BatchNorm and Scale layers that belong to it. ``ceiling``: None for no
     activation, infinity for a ReLU, c for a ReLU that stops at c. ``owns_gradient``: the gradient by its output is
-    used nowhere else, and may be overwritten. ``reader_stops``: it is that by a `NormAndMaxStep` that ``stops``.
+    used nowhere else, and may be overwritten. ``reader_stops``: it is that by a `StoppingStep` that ``stops``.
     """
 
     layers: tuple[Layer, ...]
@@ -113,8 +112,8 @@ class ChainStep:
 
 
 @dataclass(frozen=True, eq=False)
-class NormAndMaxStep:
-    """A response norm, a maximum pooling or both, or the maximums of what a Concat joins, as a `Runnable`.
+class StoppingStep:
+    """A maximum pooling, also of what a Concat joins, or a response norm, as a `Runnable`.
 
     ``stops``: of each input whether it is that of a ReLU, and read here alone; the derivative of that is worked in
     where the compiled loops run. There the parts of a Concat are joined when they are small.
@@ -146,23 +145,23 @@ class NormAndMaxStep:
     def build(self, device: torch.device, dtype: torch.dtype) -> LayerFunction:
         """See `Runnable`."""
         functions = [part.build(device, dtype) for part in self.parts]
-        norm, maximum = compiled_norm(self.layer), compiled_maximum(self.parts[-1].layer)
-
-        def one(x: Tensor, stops: bool) -> Tensor:
-            if maximum is None:
-                return compiled.norm_and_max_pool(x, norm, None, stops=stops)
-            return max_pool(x, *maximum, norm, stops)
+        stopping = _stopping(self.parts[-1].layer)
+        assert stopping is not None
 
         def run(*inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-            sizes = {x.shape[2:] for x in inputs}
-            if len(sizes) == 1 and all(map(compiled.is_supported, inputs)):
-                return _cat([one(*each) for each in zip(inputs, self.stops)], 1)
+            if len({x.shape[2:] for x in inputs}) == 1 and all(map(compiled.is_supported, inputs)):
+                return _cat([stopping(x, stops=stops) for x, stops in zip(inputs, self.stops)], 1)
             value = functions[0](*inputs)
             for function in functions[1:]:
                 value = function(value)
             return value
 
         return run
+
+
+def _stopping(layer: Layer) -> Callable[..., Tensor] | None:
+    """The function of (x, stops=) of a layer that can work in the derivative of the ReLU before it; None for others."""
+    return stopping_maximum(layer) or stopping_norm(layer)
 
 
 def _cat(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -184,7 +183,7 @@ def _parameters(
     return weight, bias, window
 
 
-AnyStep = Step | FusedStep | NormAndMaxStep
+AnyStep = Step | FusedStep | StoppingStep
 
 
 def fuse(steps: Sequence[Step], targets: Iterable[int]) -> list[Runnable]:
@@ -203,7 +202,7 @@ def fuse(steps: Sequence[Step], targets: Iterable[int]) -> list[Runnable]:
             fused.append(convolution)
         else:
             fused.append(step)
-    return _chained(_with_gradients(_with_norms(_side_by_side(fused), uses, readers), uses), targets)
+    return _chained(_with_gradients(_with_stops(_side_by_side(fused), uses, readers), uses), targets)
 
 
 def _with_activation(step: Step, uses: Counter[int], readers: dict[int, Step]) -> tuple[FusedStep, list[Step]]:
@@ -258,8 +257,8 @@ def _side_by_side(steps: Sequence[AnyStep]) -> list[AnyStep]:
     return list(dict.fromkeys(joined.get(step.outputs[0], step) if step.outputs else step for step in steps))
 
 
-def _with_norms(steps: Sequence[AnyStep], uses: Counter[int], readers: dict[int, Step]) -> list[AnyStep]:
-    """The steps, with norms and Concats joined to the maximum after them, which stop where ReLUs before them do."""
+def _with_stops(steps: Sequence[AnyStep], uses: Counter[int], readers: dict[int, Step]) -> list[AnyStep]:
+    """The steps; norms and maximums, Concats joined to them, stop where ReLUs before them do."""
     found: list[AnyStep] = []
     rectified: dict[int, int] = {}  # what comes out of a ReLU, read once, and the place in ``found``
     joined: set[AnyStep] = set()
@@ -268,18 +267,17 @@ def _with_norms(steps: Sequence[AnyStep], uses: Counter[int], readers: dict[int,
             continue
         if isinstance(step, FusedStep) and step.ceiling == math.inf and len(step.outputs) == 1:
             rectified |= {number: len(found) for number in step.outputs if uses[number] == 1}
-        reader = readers.get(step.outputs[0]) if step.outputs and uses[step.outputs[0]] == 1 else None
-        parts = [step] if isinstance(step, Step) else []
-        if reader and compiled_maximum(reader.layer) and (compiled_norm(step.layer) or joins_channels(step.layer)):
-            parts.append(reader)
+        reader = readers.get(step.outputs[0]) if joins_channels(step.layer) and uses[step.outputs[0]] == 1 else None
+        if reader and stopping_maximum(reader.layer):
             joined.add(reader)
-        elif not (compiled_norm(step.layer) or compiled_maximum(step.layer)):
+        elif not _stopping(step.layer):
             found.append(step)
             continue
+        parts = [part for part in (step, reader) if isinstance(part, Step)]
         stops = tuple(number in rectified for number in step.inputs)
         for place in (rectified[number] for number in step.inputs if number in rectified):
             found[place] = replace(cast(FusedStep, found[place]), reader_stops=True)
-        found.append(NormAndMaxStep(tuple(parts), stops) if any(stops) or len(parts) > 1 else step)
+        found.append(StoppingStep(tuple(parts), stops) if any(stops) or len(parts) > 1 else step)
     return found
 
 

@@ -10,7 +10,7 @@ from deepdream.compiling import compile_loop
 
 Array = np.ndarray
 Pair = tuple[int, int]  # (vertical, horizontal)
-Near = tuple[int, ...]  # as many as there are channels to look at: of a tuple the compiler knows the length
+Near = tuple[int, ...]  # how far channels are away, 0 in the middle: of a tuple the compiler knows the length
 
 LRN_BETA = 0.75  # the exponent that nearly all nets have: square roots give it, several times as fast as a power
 STOPPED = np.uint8(255)  # stands for a place in a window
@@ -22,25 +22,68 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 def max_pool(x: Array, top: Array, places: Array, kernel: Pair, stride: Pair, pad: Pair, stops: bool) -> None:
     """Write the largest value of each window to ``top``, and to ``places`` (uint8) where in the window it is first.
 
-    With ``stops``, where the derivative of a ReLU stops, at values of 0 or less, the place is `STOPPED`.
+    With ``stops`` the place of values that are 0 or less is `STOPPED`.
     """
+    height, width, channels = x.shape
     for row in numba.prange(top.shape[0]):
-        _pool_row(x, len(x), row, top[row], places[row], kernel, stride, pad, stops)
+        first_row = row * stride[0] - pad[0]
+        for column in range(top.shape[1]):
+            first_column = column * stride[1] - pad[1]
+            best, place = top[row, column], places[row, column]
+            is_first = True
+            for i in range(max(first_row, 0), min(first_row + kernel[0], height)):
+                for j in range(max(first_column, 0), min(first_column + kernel[1], width)):
+                    value = x[i, j]
+                    number = np.uint8((i - first_row) * kernel[1] + j - first_column)
+                    if is_first:
+                        best[:] = value
+                        place[:] = number
+                        is_first = False
+                    for c in range(channels):
+                        is_larger = value[c] > best[c]
+                        best[c] = value[c] if is_larger else best[c]
+                        place[c] = number if is_larger else place[c]
+            if stops:
+                for c in range(channels):
+                    place[c] = STOPPED if best[c] <= _ZERO else place[c]
 
 
 @compile_loop
 def max_pool_backward(gradient: Array, places: Array, out: Array, kernel: Pair, stride: Pair, pad: Pair) -> None:
     """Write to ``out``, shaped as the input, the derivative from that at the top and the ``places`` of `max_pool`."""
-    for i in numba.prange(len(out)):
-        _pool_row_backward(gradient, places, i, out[i], kernel, stride, pad)
+    height, width, channels = out.shape
+    rows, columns = gradient.shape[:2]
+    for i in numba.prange(height):
+        first_row = max(0, -((kernel[0] - 1 - i - pad[0]) // stride[0]))
+        for j in range(width):
+            first_column = max(0, -((kernel[1] - 1 - j - pad[1]) // stride[1]))
+            total = out[i, j]
+            total[:] = _ZERO
+            for row in range(first_row, min((i + pad[0]) // stride[0] + 1, rows)):
+                for column in range(first_column, min((j + pad[1]) // stride[1] + 1, columns)):
+                    down, right = i + pad[0] - row * stride[0], j + pad[1] - column * stride[1]
+                    number = np.uint8(down * kernel[1] + right)
+                    value, place = gradient[row, column], places[row, column]
+                    for c in range(channels):
+                        total[c] += value[c] if place[c] == number else _ZERO
 
 
 @compile_loop
 def lrn(x: Array, top: Array, near: Near, alpha: np.float32, k: np.float32) -> None:
     """Write x * (k + alpha * sum of the squares of channels ``near``) ** -0.75 to ``top``."""
+    width, channels = x.shape[1:]
     for i in numba.prange(len(x)):
-        squares = np.zeros(x.shape[2] + len(near) - 1, np.float32)
-        _normalise_row(x[i], squares, top[i], near, alpha, k)
+        squares = np.zeros(channels + len(near) - 1, np.float32)
+        for j in range(width):
+            value, result = x[i, j], top[i, j]
+            for c in range(channels):
+                squares[c + len(near) // 2] = value[c] * value[c]
+            for c in range(channels):
+                total = squares[c]
+                for step in range(1, len(near)):
+                    total += squares[c + step]
+                root = np.sqrt(k + alpha * total)
+                result[c] = value[c] / (root * np.sqrt(root))
 
 
 @compile_loop
@@ -49,144 +92,31 @@ def lrn_backward(
 ) -> None:
     """Write to ``out`` the derivative of `lrn` by ``x`` from that at the top.
 
-    With ``stops`` it is 0 where the derivative of a ReLU stops, where ``x`` is 0 or less.
+    With ``stops`` it is 0 where ``x`` is 0 or less.
     """
+    width, channels = x.shape[1:]
     for i in numba.prange(len(x)):
-        _normalise_row_backward(x[i], gradient[i], out[i], near, alpha, k, stops)
-
-
-@compile_loop
-def lrn_max_pool(
-    x: Array, top: Array, places: Array, near: Near, alpha: np.float32, k: np.float32,
-    kernel: Pair, stride: Pair, pad: Pair,
-) -> None:  # fmt: skip
-    """`lrn`, and `max_pool` of what it gives, of which each core holds as many rows as a window has."""
-    height, width, channels = x.shape
-    for part in numba.prange((len(top) + _ROWS - 1) // _ROWS):
-        normed = np.empty((kernel[0], width, channels), np.float32)  # row i is in place i modulo kernel[0]
         squares = np.zeros(channels + len(near) - 1, np.float32)
-        done = 0
-        for row in range(part * _ROWS, min((part + 1) * _ROWS, len(top))):
-            first_row = row * stride[0] - pad[0]
-            for i in range(max(done, first_row), min(first_row + kernel[0], height)):
-                _normalise_row(x[i], squares, normed[i % kernel[0]], near, alpha, k)
-                done = i + 1
-            _pool_row(normed, height, row, top[row], places[row], kernel, stride, pad, False)
-
-
-@compile_loop
-def lrn_max_pool_backward(
-    x: Array, gradient: Array, places: Array, out: Array, near: Near, alpha: np.float32, k: np.float32, stops: bool,
-    kernel: Pair, stride: Pair, pad: Pair,
-) -> None:  # fmt: skip
-    """Write to ``out`` the derivative of `lrn_max_pool` by ``x``; ``stops`` as in `lrn_backward`."""
-    for i in numba.prange(len(x)):
-        given = np.empty(x.shape[1:], np.float32)
-        _pool_row_backward(gradient, places, i, given, kernel, stride, pad)
-        _normalise_row_backward(x[i], given, out[i], near, alpha, k, stops)
-
-
-@numba.njit(error_model="numpy", inline="always")
-def _pool_row(
-    x: Array, height: int, row: int, top: Array, places: Array, kernel: Pair, stride: Pair, pad: Pair, stops: bool
-) -> None:
-    """A row of `max_pool`. ``x``: rows of a picture of ``height``; row i is in place i modulo their number.
-
-    Five values are compared while the largest is in a register.
-    """
-    _, width, channels = x.shape
-    values, first_row = x.reshape(-1), row * stride[0] - pad[0]
-    room = kernel[0] * kernel[1] + 4
-    starts, numbers = np.empty(room, np.uint64), np.empty(room, np.uint8)  # where each value is, and its place
-    for column in range(len(top)):
-        first_column, count = column * stride[1] - pad[1], 0
-        for i in range(max(first_row, 0), min(first_row + kernel[0], height)):
-            line = i % len(x) * width
-            for j in range(max(first_column, 0), min(first_column + kernel[1], width)):
-                starts[count] = (line + j) * channels
-                numbers[count] = (i - first_row) * kernel[1] + j - first_column
-                count += 1
-        starts[count : count + 4], numbers[count : count + 4] = starts[count - 1], numbers[count - 1]
-        best, place = top[column], places[column]
-        best[:] = values[starts[0] : starts[0] + np.uint64(channels)]
-        place[:] = numbers[0]
-        for n in range(0, count, 5):
-            start = starts[n], starts[n + 1], starts[n + 2], starts[n + 3], starts[n + 4]
-            number = numbers[n], numbers[n + 1], numbers[n + 2], numbers[n + 3], numbers[n + 4]
+        crossed = np.zeros(channels + len(near) - 1, np.float32)
+        factor = np.empty(channels, np.float32)
+        for j in range(width):
+            value, given, result = x[i, j], gradient[i, j], out[i, j]
             for c in range(channels):
-                largest, where = best[c], place[c]
-                for m in range(5):
-                    value = values[start[m] + np.uint64(c)]
-                    is_larger = value > largest
-                    largest, where = value if is_larger else largest, number[m] if is_larger else where
-                best[c], place[c] = largest, where
-        if stops:
+                squares[c + len(near) // 2] = value[c] * value[c]
             for c in range(channels):
-                place[c] = STOPPED if best[c] <= _ZERO else place[c]
-
-
-@numba.njit(error_model="numpy", inline="always")
-def _pool_row_backward(
-    gradient: Array, places: Array, i: int, out: Array, kernel: Pair, stride: Pair, pad: Pair
-) -> None:
-    """Row ``i`` of `max_pool_backward`."""
-    rows, columns = gradient.shape[:2]
-    first_row = max(0, -((kernel[0] - 1 - i - pad[0]) // stride[0]))
-    for j in range(len(out)):
-        first_column = max(0, -((kernel[1] - 1 - j - pad[1]) // stride[1]))
-        total = out[j]
-        total[:] = _ZERO
-        for row in range(first_row, min((i + pad[0]) // stride[0] + 1, rows)):
-            for column in range(first_column, min((j + pad[1]) // stride[1] + 1, columns)):
-                down, right = i + pad[0] - row * stride[0], j + pad[1] - column * stride[1]
-                number = np.uint8(down * kernel[1] + right)
-                value, place = gradient[row, column], places[row, column]
-                for c in range(len(total)):
-                    total[c] += value[c] if place[c] == number else _ZERO
-
-
-@numba.njit(error_model="numpy", inline="always")
-def _normalise_row(x: Array, squares: Array, out: Array, near: Near, alpha: np.float32, k: np.float32) -> None:
-    """A row of `lrn`. ``squares``: room for those of a pixel between as many zeros as channels are looked at."""
-    reach = len(near) // 2
-    for j in range(len(x)):
-        value, result = x[j], out[j]
-        for c in range(len(value)):
-            squares[c + reach] = value[c] * value[c]
-        for c in range(len(value)):
-            total = squares[c]
-            for step in range(1, len(near)):
-                total += squares[c + step]
-            root = np.sqrt(k + alpha * total)
-            result[c] = value[c] / (root * np.sqrt(root))
-
-
-@numba.njit(error_model="numpy", inline="always")
-def _normalise_row_backward(
-    x: Array, gradient: Array, out: Array, near: Near, alpha: np.float32, k: np.float32, stops: bool
-) -> None:
-    """A row of `lrn_backward`."""
-    reach, channels = len(near) // 2, x.shape[1]
-    squares, crossed = np.zeros(channels + 2 * reach, np.float32), np.zeros(channels + 2 * reach, np.float32)
-    factor = np.empty(channels, np.float32)
-    for j in range(len(x)):
-        value, given, result = x[j], gradient[j], out[j]
-        for c in range(channels):
-            squares[c + reach] = value[c] * value[c]
-        for c in range(channels):
-            total = squares[c]
-            for step in range(1, len(near)):
-                total += squares[c + step]
-            root = np.sqrt(k + alpha * total)
-            power = _ONE / (root * np.sqrt(root))
-            factor[c] = power
-            crossed[c + reach] = given[c] * value[c] * power / (root * root)
-        for c in range(channels):
-            total = crossed[c]
-            for step in range(1, len(near)):
-                total += crossed[c + step]
-            derivative = given[c] * factor[c] - np.float32(2 * LRN_BETA) * alpha * value[c] * total
-            result[c] = _ZERO if stops and value[c] <= _ZERO else derivative
+                total = squares[c]
+                for step in range(1, len(near)):
+                    total += squares[c + step]
+                root = np.sqrt(k + alpha * total)
+                power = _ONE / (root * np.sqrt(root))
+                factor[c] = power
+                crossed[c + len(near) // 2] = given[c] * value[c] * power / (root * root)
+            for c in range(channels):
+                total = crossed[c]
+                for step in range(1, len(near)):
+                    total += crossed[c + step]
+                derivative = given[c] * factor[c] - np.float32(2 * LRN_BETA) * alpha * value[c] * total
+                result[c] = _ZERO if stops and value[c] <= _ZERO else derivative
 
 
 @compile_loop

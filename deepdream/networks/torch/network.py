@@ -14,7 +14,7 @@ from deepdream.networks.network import Network, Size, out_of_memory
 from deepdream.networks.steps import Runnable
 from deepdream.networks.torch import compiled
 from deepdream.networks.torch.conv2d import looked_at
-from deepdream.networks.torch.fusion import ChainStep, NormAndMaxStep, fuse
+from deepdream.networks.torch.fusion import ChainStep, StoppingStep, fuse
 from deepdream.networks.torch.layers import LayerFunction
 from deepdream.networks.torch.layers.convolution import CONVOLUTIONS
 from deepdream.networks.torch.layers.normalisation import scales_channels
@@ -98,7 +98,7 @@ class TorchNetwork(Network):
         try:
             super().run_step(step, values)
         except ModelError:
-            if isinstance(step, (ChainStep, NormAndMaxStep)) and len(step.parts) > 1:  # name the layer that fails
+            if isinstance(step, (ChainStep, StoppingStep)) and len(step.parts) > 1:  # name the layer that fails
                 for part in step.parts:
                     super().run_step(part, values)
             raise

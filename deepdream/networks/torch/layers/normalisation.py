@@ -1,9 +1,9 @@
 """Layers that normalise values by their neighbours or by statistics, and those that scale and shift channels."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,18 +26,18 @@ def lrn(layer: Layer, weights: Weights) -> LayerFunction:
         raise ModelError(f"layer {layer.name} (LRN): local_size {p.local_size} must be odd")
     if p.norm_region == pb.LRNParameter.WITHIN_CHANNEL:
         return _lrn_within_channel(p.local_size, p.alpha, p.beta)
-    return _lrn_across_channels(p.local_size, p.alpha, p.beta, p.k, compiled_norm(layer))
+    return _lrn_across_channels(p.local_size, p.alpha, p.beta, p.k, stopping_norm(layer))
 
 
-def compiled_norm(layer: Layer) -> compiled.Norm | None:
-    """What the compiled loops take of a response norm; None for any other layer."""
+def stopping_norm(layer: Layer) -> Callable[..., Tensor] | None:
+    """`compiled.local_response_norm` of (x, stops=) as a layer has it; None for others and where it cannot take it."""
     p = layer.parameters.lrn_param
-    if layer.type != "LRN" or p.local_size % 2 == 0 or p.norm_region == pb.LRNParameter.WITHIN_CHANNEL:
-        return None
-    if p.beta != LRN_BETA or p.local_size > compiled.MAX_NEAR:
+    if layer.type != "LRN" or p.norm_region == pb.LRNParameter.WITHIN_CHANNEL or p.local_size % 2 == 0:
         return None
     reach = p.local_size // 2
-    return compiled.Norm(tuple(range(-reach, reach + 1)), np.float32(p.alpha / p.local_size), np.float32(p.k))
+    if p.beta != LRN_BETA or reach > compiled.MAX_REACH:
+        return None
+    return partial(compiled.local_response_norm, reach=reach, alpha=p.alpha / p.local_size, k=p.k)
 
 
 def _lrn_within_channel(size: int, alpha: float, beta: float) -> LayerFunction:
@@ -48,13 +48,15 @@ def _lrn_within_channel(size: int, alpha: float, beta: float) -> LayerFunction:
     return apply
 
 
-def _lrn_across_channels(size: int, alpha: float, beta: float, k: float, norm: compiled.Norm | None) -> LayerFunction:
+def _lrn_across_channels(
+    size: int, alpha: float, beta: float, k: float, compiled_norm: Callable[..., Tensor] | None
+) -> LayerFunction:
     reach = size // 2
     convolutions = {}
 
     def apply(x: Tensor) -> Tensor:
-        if norm and compiled.is_supported(x):
-            return compiled.norm_and_max_pool(x, norm, None)
+        if compiled_norm and compiled.is_supported(x):
+            return compiled_norm(x)
         x = x.contiguous(memory_format=torch.channels_last)
         channels = x.shape[1]
         key = channels, x.dtype, x.device

@@ -1,6 +1,8 @@
 """Pooling, with Caffe's rules for windows at the border."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,6 @@ from torch import Tensor
 from deepdream.errors import ModelError
 from deepdream.networks.caffemodel import Layer, pb
 from deepdream.networks.torch import compiled
-from deepdream.networks.torch.compiled import MAX_PLACES, MaxWindow
 from deepdream.networks.torch.layers.registry import LayerFunction, Weights, layer_type, optional, pair
 from deepdream.networks.torch.loops import Pair
 
@@ -23,23 +24,24 @@ def pooling(layer: Layer, weights: Weights) -> LayerFunction:
     if p.global_pooling:
         # Of equal values the first gets the gradient, which amax would share out among them.
         return lambda x: F.max_pool2d(x, x.shape[2:]) if is_maximum else x.mean((2, 3), keepdim=True)
-    window, round_up = _window(layer)
-    if is_maximum:
-        return lambda x: max_pool(x, window, round_up)
-    return lambda x: average_pool(x, *window, round_up)
+    window = _window(layer)
+    pool = max_pool if is_maximum else average_pool
+    return lambda x: pool(x, *window)
 
 
-def compiled_maximum(layer: Layer) -> tuple[MaxWindow, bool] | None:
-    """What `max_pool` takes, where that can use the compiled loop; None for any other layer."""
+def stopping_maximum(layer: Layer) -> Callable[..., Tensor] | None:
+    """`max_pool` of (x, stops=) as a maximum pooling has it that the compiled loop can take; None for other layers."""
     p = layer.parameters.pooling_param
     if layer.type != "Pooling" or p.pool != pb.PoolingParameter.MAX or p.global_pooling:
         return None
-    window, round_up = _window(layer)
-    return (window, round_up) if _suits_loop(window) else None
+    kernel, stride, pad, round_up = _window(layer)
+    if not _suits_loop(kernel, pad):
+        return None
+    return partial(max_pool, kernel=kernel, stride=stride, pad=pad, round_up=round_up)
 
 
-def _window(layer: Layer) -> tuple[MaxWindow, bool]:
-    """A layer's window, and whether the number of windows is rounded up."""
+def _window(layer: Layer) -> tuple[Pair, Pair, Pair, bool]:
+    """A layer's kernel, stride and pad, and whether the number of windows is rounded up."""
     p = layer.parameters.pooling_param
     kernel_size = [p.kernel_size] if p.HasField("kernel_size") else []
     kernel = pair(layer, "kernel_size", kernel_size, optional(p, "kernel_h"), optional(p, "kernel_w"), None)
@@ -47,26 +49,23 @@ def _window(layer: Layer) -> tuple[MaxWindow, bool]:
     pad = pair(layer, "pad", [p.pad], optional(p, "pad_h"), optional(p, "pad_w"), 0)
     if min(kernel + stride) < 1:
         raise ModelError(f"layer {layer.name} (Pooling): kernel and stride must be 1 or more")
-    return MaxWindow(kernel, stride, pad), p.ceil_mode and p.round_mode == pb.PoolingParameter.CEIL
+    return kernel, stride, pad, p.ceil_mode and p.round_mode == pb.PoolingParameter.CEIL
 
 
-def _suits_loop(window: MaxWindow) -> bool:
-    every_window_holds_a_pixel = all(p < k for p, k in zip(window.pad, window.kernel))
-    return every_window_holds_a_pixel and math.prod(window.kernel) <= MAX_PLACES
+def _suits_loop(kernel: Pair, pad: Pair) -> bool:
+    reaches_in = all(p < k for p, k in zip(pad, kernel))  # every window holds a pixel
+    return reaches_in and math.prod(kernel) <= compiled.MAX_PLACES
 
 
-def max_pool(
-    x: Tensor, window: MaxWindow, round_up: bool, norm: compiled.Norm | None = None, stops: bool = False
-) -> Tensor:
+def max_pool(x: Tensor, kernel: Pair, stride: Pair, pad: Pair, round_up: bool, stops: bool = False) -> Tensor:
     """The largest value of each window; of equal ones the first gets the gradient.
 
-    ``norm`` and ``stops``, as `compiled.norm_and_max_pool` has them, only where the compiled loop is used.
+    ``stops``, as `compiled.max_pool` has it, only where that is used.
     """
-    kernel, stride, pad = window
     margins = _margins(x, kernel, stride, pad, round_up)
-    if _suits_loop(window) and compiled.is_supported(x):
+    if _suits_loop(kernel, pad) and compiled.is_supported(x):
         height, width = (_window_count(*side, round_up) for side in zip(x.shape[2:], kernel, stride, pad))
-        return compiled.norm_and_max_pool(x, norm, window, (height, width), stops)
+        return compiled.max_pool(x, kernel, stride, pad, (height, width), stops)
     if 2 * pad[0] <= kernel[0] and 2 * pad[1] <= kernel[1] and min(margins) >= 0 and round_up:
         return F.max_pool2d(x, kernel, stride, pad, ceil_mode=True)
     return F.max_pool2d(F.pad(x, margins, value=-math.inf), kernel, stride)
