@@ -248,6 +248,20 @@ def test_fused_layers_compute_what_each_would_alone(tmp_path, monkeypatch, kerne
     assert_fused_as_alone(model, layer, monkeypatch)
 
 
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ('top: "capped" power_param { scale: -1 shift: 0.5 }', 'top: "capped" power_param { scale: -1 shift: 0.6 }'),
+        ('bottom: "flipped" top: "flipped" }', 'bottom: "flipped" top: "flipped" relu_param { negative_slope: 0.1 } }'),
+    ],
+)
+def test_flips_that_do_not_undo_each_other_are_no_ceiling(tmp_path, monkeypatch, before, after):
+    text = BRANCHES.replace("KERNEL", "3").replace("STRIDE", "1").replace("PAD", "1")
+    assert before in text
+    model = load_model(*write_model(tmp_path, text.replace(before, after), random_blobs(text)))
+    assert_fused_as_alone(model, "all", monkeypatch)
+
+
 NORMALISED = """
 name: "normalised" input: "data" input_shape { dim: 1 dim: 3 dim: 24 dim: 30 }
 layer { name: "a" type: "Convolution" bottom: "data" top: "a"
