@@ -259,7 +259,7 @@ def test_flips_that_do_not_undo_each_other_are_no_ceiling(tmp_path, monkeypatch,
     text = BRANCHES.replace("KERNEL", "3").replace("STRIDE", "1").replace("PAD", "1")
     assert before in text
     model = load_model(*write_model(tmp_path, text.replace(before, after), random_blobs(text)))
-    assert_fused_as_alone(model, "all", monkeypatch)
+    assert_fused_as_alone(model, "sum", monkeypatch)
 
 
 NORMALISED = """
