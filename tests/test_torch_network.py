@@ -369,15 +369,22 @@ def test_of_a_concat_and_its_maximum_the_layer_that_fails_is_named(tmp_path):
     assert "layer pooled (Pooling) does not fit its input" in str(raised.value.__cause__)
 
 
-def test_a_window_that_begins_beyond_the_picture_is_refused(tmp_path):
-    """Caffe takes no value from there, and writes the derivative to memory that is not its own."""
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        # Caffe takes no value from there, and writes the derivative to memory that is not its own.
+        ("kernel_size: 2 stride: 30", "layer pool .Pooling.*the last window of 2, 30 apart, lies outside 30"),
+        ("kernel_size: 2 pool: STOCHASTIC", "layer pool .Pooling.: STOCHASTIC pooling has no gradient"),
+    ],
+)
+def test_pooling_that_cannot_be_differentiated_is_refused(tmp_path, parameters, message):
     text = """
     name: "far" input: "data" input_shape { dim: 1 dim: 3 dim: 24 dim: 30 }
     layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 8 kernel_size: 1 } }
     """
-    pool = 'layer { name: "pool" type: "Pooling" bottom: "a" top: "pool" pooling_param { kernel_size: 2 stride: 30 } }'
+    pool = f'layer {{ name: "pool" type: "Pooling" bottom: "a" top: "pool" pooling_param {{ {parameters} }} }}'
     network = network_of(load_model(*write_model(tmp_path, text + pool, random_blobs(text))))
-    with pytest.raises(ModelError, match="layer pool .Pooling.*the last window of 2, 30 apart, lies outside 30"):
+    with pytest.raises(ModelError, match=message):
         network.activations(random_picture(24, 30), "pool")
 
 
