@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -74,11 +74,14 @@ class FusedStep:
         return FusedConv2d(_cat(weights), _cat(biases), windows[0], *how, dtype)
 
 
-@dataclass(frozen=True, eq=False)
-class ChainStep:
-    """Fused steps that run one after another, each of which alone reads the one before it, as a `Runnable`."""
+_Link = TypeVar("_Link", FusedStep, Step)
 
-    links: tuple[FusedStep, ...]
+
+@dataclass(frozen=True, eq=False)
+class _Series(Generic[_Link]):
+    """Steps that run as one, each of which alone reads the one before it; of a `Runnable` what follows from that."""
+
+    links: tuple[_Link, ...]
 
     @property
     def layer(self) -> Layer:
@@ -94,6 +97,10 @@ class ChainStep:
     def outputs(self) -> tuple[int, ...]:
         """See `Runnable`."""
         return self.links[-1].outputs
+
+
+class ChainStep(_Series[FusedStep]):
+    """Fused steps as a `Runnable`."""
 
     @property
     def parts(self) -> tuple[Runnable, ...]:
@@ -112,40 +119,29 @@ class ChainStep:
 
 
 @dataclass(frozen=True, eq=False)
-class StoppingStep:
+class StoppingStep(_Series[Step]):
     """A maximum pooling, also of what a Concat joins, or a response norm, as a `Runnable`.
 
     ``stops``: of each input whether it is that of a ReLU, and read here alone; the derivative of that is worked in
     where the compiled loops run. There the parts of a Concat are joined when they are small.
     """
 
-    parts: tuple[Step, ...]
     stops: tuple[bool, ...]
 
     @property
-    def layer(self) -> Layer:
-        """See `Runnable`."""
-        return self.parts[0].layer
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """See `Runnable`."""
-        return self.parts[0].inputs
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        """See `Runnable`."""
-        return self.parts[-1].outputs
+    def parts(self) -> tuple[Runnable, ...]:
+        """As `ChainStep` has them."""
+        return self.links
 
     @property
     def key(self) -> Hashable:
         """See `Runnable`."""
-        return tuple(part.layer.name for part in self.parts), self.outputs, self.stops
+        return tuple(link.layer.name for link in self.links), self.outputs, self.stops
 
     def build(self, device: torch.device, dtype: torch.dtype) -> LayerFunction:
         """See `Runnable`."""
-        functions = [part.build(device, dtype) for part in self.parts]
-        stopping = _stopping(self.parts[-1].layer)
+        functions = [link.build(device, dtype) for link in self.links]
+        stopping = _stopping(self.links[-1].layer)
         assert stopping is not None
 
         def run(*inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -273,11 +269,11 @@ def _with_stops(steps: Sequence[AnyStep], uses: Counter[int], readers: dict[int,
         elif not _stopping(step.layer):
             found.append(step)
             continue
-        parts = [part for part in (step, reader) if isinstance(part, Step)]
+        links = [link for link in (step, reader) if isinstance(link, Step)]
         stops = tuple(number in rectified for number in step.inputs)
         for place in (rectified[number] for number in step.inputs if number in rectified):
             found[place] = replace(cast(FusedStep, found[place]), reader_stops=True)
-        found.append(StoppingStep(tuple(parts), stops) if any(stops) or len(parts) > 1 else step)
+        found.append(StoppingStep(tuple(links), stops) if any(stops) or len(links) > 1 else step)
     return found
 
 
