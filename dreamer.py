@@ -9,8 +9,10 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,6 +26,7 @@ from deepdream.video.formats import CONTAINERS
 
 INTERRUPTED = 130
 TERMINATED = 143
+INTERRUPT_AGAIN_AFTER = 0.01  # seconds
 REPLACED_BY_VIEWS = ("--divide", "--maxWidth", "--maxHeight", "--jitter")
 
 
@@ -33,6 +36,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what the terminal cannot show
     words = sys.argv[1:] if words is None else words
+    usual = sys.unraisablehook
+    sys.unraisablehook = partial(_interrupt_again, usual)
     try:
         arguments = parse(words)
         _run(arguments, Screen(arguments.run.verbose))
@@ -49,6 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
         write_log(f"dreamer.py: interrupted; the same command{without} goes on from here")
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     finally:
+        sys.unraisablehook = usual
         _drop_output()
     return 0
 
@@ -77,6 +83,24 @@ class Terminated(KeyboardInterrupt):
     def on_signal(cls, number: int, frame: object) -> NoReturn:
         """A signal handler that raises it."""
         raise cls
+
+
+def _interrupt_again(usual: Callable[..., object], ignored: "sys.UnraisableHookArgs") -> None:
+    """What Python calls for an exception that it ignores, as in a library's callbacks while memory is freed.
+
+    An interrupt that arrived there would be lost. It comes again when the callback is over, since here it would be
+    ignored as well. ``usual``: what takes other exceptions.
+    """
+    if not issubclass(ignored.exc_type, KeyboardInterrupt):
+        usual(ignored)
+        return
+    number = signal.SIGTERM if issubclass(ignored.exc_type, Terminated) else signal.SIGINT
+    if sys.platform == "win32":
+        again = threading.Timer(INTERRUPT_AGAIN_AFTER, signal.raise_signal, [number])
+    else:  # to the thread that may wait for something meanwhile
+        again = threading.Timer(INTERRUPT_AGAIN_AFTER, signal.pthread_kill, [threading.main_thread().ident, number])
+    again.daemon = True
+    again.start()
 
 
 def _run(arguments: Arguments, screen: Screen) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import survival
-from helpers import NIGHTLY, SCRIPTS, read_dreams, run_python
+from helpers import NIGHTLY, ROOT, SCRIPTS, read_dreams, run_python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import SMALL
@@ -131,6 +131,30 @@ def test_signals_end_it_with_how_to_go_on(place, number, status):
     assert survival.finish(process) == status
     lines = (folder / "log.txt").read_text().splitlines()
     assert lines == ["dreamer.py: interrupted; the same command goes on from here"]
+
+
+INTERRUPTED_CALLBACK = """
+import os, signal, sys, time, weakref
+import dreamer
+
+class Freed:
+    pass
+
+def run(arguments, screen):
+    weakref.finalize(Freed(), os.kill, os.getpid(), int(sys.argv[1]))  # called as it is freed: at once
+    time.sleep(60)
+
+dreamer._run = run
+sys.exit(dreamer.main(["-i", "png", "-o", "Output"]))
+"""
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_a_callback_swallows_ends_it_all_the_same(place, number, status):
+    """Python ignores what is raised in a callback while memory is freed, and a run went on after Ctrl-C."""
+    done = run_python("-c", INTERRUPTED_CALLBACK, int(number), env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=50)
+    assert done.returncode == status
+    assert done.stderr.splitlines() == ["dreamer.py: interrupted; the same command goes on from here"]
 
 
 # --- Faults ----------------------------------------------------------------------------------------
