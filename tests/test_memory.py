@@ -412,10 +412,13 @@ LIMITED = """
 import resource, sys, psutil, torch, cv2
 import dreamer, deepdream.picture.waves
 from deepdream.networks import load_network
+from deepdream.networks.torch import compiled
 
 resource.setrlimit(resource.RLIMIT_AS, (1 << 46,) * 2)  # from the start it is known that there is one
 network = load_network(sys.argv[1], gpu=False, on_message=print)
 network.gradient(torch.zeros(3, 32, 32), "second/relu", lambda top: top)  # threads and libraries are there
+y = torch.zeros(1, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+compiled.stop(y, compiled.find_stops(y, float("inf")))  # and the loops of large pictures
 resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + int(sys.argv[2]),) * 2)
 sys.exit(dreamer.main(sys.argv[3:]))
 """
