@@ -95,10 +95,9 @@ def _interrupt_again(usual: Callable[..., object], ignored: "sys.UnraisableHookA
         usual(ignored)
         return
     number = signal.SIGTERM if issubclass(ignored.exc_type, Terminated) else signal.SIGINT
-    if sys.platform == "win32":
-        again = threading.Timer(INTERRUPT_AGAIN_AFTER, signal.raise_signal, [number])
-    else:  # to the thread that may wait for something meanwhile
-        again = threading.Timer(INTERRUPT_AGAIN_AFTER, signal.pthread_kill, [threading.main_thread().ident, number])
+    to_thread = getattr(signal, "pthread_kill", None)  # wakes a thread that waits; Windows has no such thing
+    send = partial(to_thread, threading.main_thread().ident) if to_thread else signal.raise_signal
+    again = threading.Timer(INTERRUPT_AGAIN_AFTER, send, [number])
     again.daemon = True
     again.start()
 
