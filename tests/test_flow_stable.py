@@ -16,7 +16,7 @@ from helpers import read_dreams, save_frames
 from PIL import Image
 
 from deepdream.files.frames import read_frame
-from deepdream.motion import cuts, flow, inheritance
+from deepdream.motion import cuts, flow, inheritance, loops
 from deepdream.options import (
     BLEND_FLOW,
     BLEND_STATIC,
@@ -284,6 +284,33 @@ def test_a_dream_that_grows_beyond_its_bound_fades_slowly():
     taken = inheritance.Inheritance(start, source, source + 40, np.ones((4, 4, 1), np.float32))
     settled = taken.stabilise(np.full((4, 4, 3), 140, np.uint8), 10)  # its shot began 10 strong, it is 40 strong
     assert (settled == 138).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_a_warped_dream_is_laid_onto_its_frame(kind):
+    rng = np.random.default_rng(0)
+    hallucination, weight = np.float32(rng.normal(0, 90, (9, 14, 3))), np.float32(rng.uniform(0, 1, (9, 14)))
+    frame = rng.integers(0, 256, (9, 14, 3)).astype(kind)
+    wanted = np.clip(np.float64(frame) + hallucination, 0, 255)
+    warped, start = hallucination.copy(), np.empty_like(hallucination)
+    loops.lay_warped(warped, frame, weight, start)
+    np.testing.assert_allclose(warped, wanted, rtol=1e-6)
+    assert (wanted == 0).any() and (wanted == 255).any()
+    np.testing.assert_allclose(start, frame + (wanted - frame) * weight[..., None], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("fade", [1, 0.96, 0.5])
+def test_a_dreamed_frame_is_eased_and_faded(kind, fade):
+    rng = np.random.default_rng(1)
+    dreamed = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    warped, weight = np.float32(rng.uniform(0, 255, (9, 14, 3))), np.float32(rng.uniform(0, 1, (9, 14)))
+    frame = rng.integers(0, 256, (9, 14, 3)).astype(kind)
+    change = dreamed + 0.3 * weight[..., None] * (np.float64(warped) - dreamed) - frame
+    eased, added = np.empty_like(dreamed), np.empty(9)
+    loops.ease(dreamed, warped, weight, 0.3, frame, fade, eased, added)
+    np.testing.assert_allclose(added, np.abs(change).sum((1, 2)), rtol=1e-5)
+    assert np.abs(eased - (frame + fade * change)).max() < 0.501
 
 
 def test_the_default_shares_are_the_modes_own():

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deepdream.compiling import use_pytorchs_threads
 from deepdream.files.masks import weights
+from deepdream.motion import loops
 from deepdream.motion.cuts import is_cut, thumbnail
 from deepdream.motion.flow import (
     estimate_fine_motion,
@@ -84,16 +86,14 @@ class Inheritance:
         """
         if self.source is None or self.warped is None or self.weight is None:
             return dreamed
-        eased = self.warped - dreamed
-        eased *= _for_each_channel(self.ease * self.weight)
-        eased += dreamed
-        bound = MAX_STRENGTH * shot_strength * self.share
-        added = eased - self.source
-        strength = np.abs(added).mean()
+        drawn = dreamed, self.warped, self.weight[..., 0], self.ease, self.source
+        eased, added = np.empty(dreamed.shape, np.uint8), np.empty(len(dreamed))
+        use_pytorchs_threads()
+        loops.ease(*drawn, 1.0, eased, added)
+        bound, strength = MAX_STRENGTH * shot_strength * self.share, added.sum() / eased.size
         if strength > bound:
-            added *= max(bound / strength, MIN_FADE)
-            eased = np.add(added, self.source, out=added)
-        return np.rint(eased, out=eased).astype(np.uint8)
+            loops.ease(*drawn, max(bound / strength, MIN_FADE), eased, added)
+        return eased
 
 
 def inherits(options: FlowOptions) -> bool:
@@ -204,17 +204,14 @@ def _inherit_stable(
 ) -> Inheritance:
     assert motion.flow is not None and motion.trust is not None
     offsets = _zoom_offsets(motion.flow, zoom, rotate)
-    hallucination = np.subtract(dream, previous, dtype=np.float32)
-    warped = sample(hallucination, offsets, cubic=True, panorama=options.panorama)
-    warped += current
-    np.clip(warped, 0, 255, out=warped)
-    weight = (_share(motion.flow, options) * motion.trust).astype(np.float32, copy=False)[..., None]
+    warped = sample(np.subtract(dream, previous, dtype=np.float32), offsets, cubic=True, panorama=options.panorama)
+    weight = (_share(motion.flow, options) * motion.trust).astype(np.float32, copy=False)
+    start = np.empty_like(warped)
+    use_pytorchs_threads()
+    loops.lay_warped(warped, current, weight, start)
     ease = PANORAMA_EASE if options.panorama else EASE
-    start = warped - current
-    start *= _for_each_channel(weight)
-    start += current
     known = None if mask is None else sample(weights(mask)[..., None], offsets, panorama=options.panorama)[..., 0]
-    return Inheritance(start, current, warped, weight, ease=ease, mask=known)
+    return Inheritance(start, current, warped, weight[..., None], ease=ease, mask=known)
 
 
 def _share(flow: np.ndarray, options: FlowOptions) -> np.ndarray | float:
@@ -222,11 +219,6 @@ def _share(flow: np.ndarray, options: FlowOptions) -> np.ndarray | float:
     if options.blend_flow == options.blend_static:
         return options.blend_flow
     return np.where(motion_mask(flow, options.threshold, options.panorama), options.blend_flow, options.blend_static)
-
-
-def _for_each_channel(weight: np.ndarray) -> np.ndarray:
-    """A weight (h, w, 1) as (h, w, 3): where NumPy repeats a value three times itself, it takes three times as long."""
-    return opencv().merge([weight] * 3)
 
 
 def motion_mask(flow: np.ndarray, threshold: float, panorama: bool = False) -> np.ndarray:

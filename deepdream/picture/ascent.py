@@ -20,6 +20,7 @@ from deepdream.files.masks import resize_mask, weights
 from deepdream.geometry import Tile, divide, divide_gradient, octave_sizes
 from deepdream.interface import Network, Objective
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
+from deepdream.opencv import opencv
 from deepdream.options import DivideOptions, DreamOptions
 from deepdream.picture.look import Look
 from deepdream.picture.objectives import WeightedSum
@@ -363,10 +364,14 @@ class _SumGradient:
 
 def to_network(picture: Any, network: Network) -> torch.Tensor:
     """RGB (h, w, 3) in 0..255, an array or a Pillow image, as the network takes it: BGR (3, h, w) less the mean."""
-    tensor = torch.from_numpy(np.array(picture, dtype=np.float32)).to(network.device)
-    return tensor.permute(2, 0, 1).flip(0).contiguous().sub_(network.mean)
+    rgb = torch.from_numpy(np.array(picture)).to(network.device)
+    x = torch.empty((3, *rgb.shape[:2]), device=rgb.device)
+    for channel, mean in enumerate(network.mean):
+        torch.sub(rgb[..., 2 - channel], mean, out=x[channel])
+    return x
 
 
 def to_picture(x: torch.Tensor, network: Network) -> np.ndarray:
     """The inverse of `to_network`, rounded to uint8 RGB (h, w, 3)."""
-    return (x + network.mean).round_().clamp_(0, 255).byte().flip(0).permute(1, 2, 0).cpu().numpy()
+    planes = (x + network.mean).round_().clamp_(0, 255).byte().cpu().numpy()
+    return opencv().merge(planes[::-1])

@@ -16,6 +16,7 @@ from deepdream.interface import Network, Objective
 from deepdream.memory.malloc import TRIM_ABOVE_PIXELS, trim
 from deepdream.motion.flow import wrap_around
 from deepdream.motion.inheritance import Inheritance, Motion, estimate_motion, inherit, zoom_in
+from deepdream.opencv import opencv
 from deepdream.options import DivideOptions, DreamOptions, FlowMode, FlowOptions
 from deepdream.picture import ascent
 from deepdream.picture.objectives import WeightedSum
@@ -242,8 +243,9 @@ def _shot_strength(options: FrameOptions, previous: Previous | None, inherited: 
 
 def _strength(dreamed: np.ndarray, source: np.ndarray, share: float) -> float:
     """The mean change in grey levels, of the ``share`` of the frame that dreams; 0 where none does."""
-    added = np.subtract(dreamed, source, dtype=np.float32)
-    return float(np.abs(added, out=added).mean(dtype=np.float64)) / share if share else 0.0
+    cv2 = opencv()
+    added = cv2.subtract(dreamed, source, dtype=cv2.CV_32F)
+    return cv2.norm(added, cv2.NORM_L1) / added.size / share if share else 0.0
 
 
 def _move(options: FrameOptions, source: Source, dream: np.ndarray) -> Source:

@@ -22,7 +22,7 @@ from deepdream.interface import Network
 from deepdream.networks import load_network, resolve_layers
 from deepdream.options import RenderOptions
 from deepdream.picture import ascent
-from deepdream.render.plan import open_render
+from deepdream.render.plan import open_render, options_at
 from deepdream.render.sequence import dream_frames
 
 Size = tuple[int, int]  # (h, w)
@@ -151,31 +151,35 @@ class Stopwatch:
         return result
 
 
-def gradient_calls(size: Size, options: RenderOptions) -> int:
-    """How many gradients a frame of ``size`` (h, w) takes under `RenderOptions`."""
-    octaves = octave_sizes(*size, options.dream.octaves, options.dream.octave_scale)
-    parts = [part for octave in octaves for part in divide(*octave, options.divide)]
-    return options.dream.iterations * sum(len(divide_gradient(*part.size, options.divide)) for part in parts)
+def gradient_calls(size: Size, options: RenderOptions, starts_shot: bool = True) -> int:
+    """How many gradients a frame of ``size`` (h, w) takes, the first of its shot or another that inherits."""
+    dream = options_at(options, 0).dream_options(starts_shot)
+    octaves = octave_sizes(*size, dream.octaves, dream.octave_scale)
+    tiles = [[tile.size for tile in divide(*octave, options.divide)] for octave in octaves]
+    parts = [sum(len(divide_gradient(*tile, options.divide)) for tile in octave) for octave in tiles]
+    return sum(steps * count for steps, count in zip(ascent.octave_iterations(dream), parts))
 
 
 def measure_share(model: Model, case: ShareCase, work_dir: Path) -> dict:
     """The row of how much of a frame's time is not the network's: seconds and shares (0..1).
 
-    Two frames and the first step of a third are rendered as the command line does
-    it. The period from the second frame's first step to the third's has all that a frame needs. ``outside``: the
-    share of it in which no gradient is computed. ``overhead``: the same where a gradient counts for no more than the
-    lower quartile of its size: what reading, flow and encoding meanwhile take from it is not the network's either.
+    A frame, as many that inherit from it as come to its steps (at least one), and the first step of another are
+    rendered as the command line does it. The period from the second frame's first step to the last one's has all that
+    frames need. ``seconds``: its part for each frame. ``outside``: the share of it in which no gradient is computed.
+    ``overhead``: the same where a gradient counts for no more than the lower quartile of its size: what reading, flow
+    and encoding meanwhile take from it is not the network's either.
     """
-    write_frames(work_dir / "Input", case.size, 3)
+    options = case.options
+    first, second = (gradient_calls(case.size, options, starts_shot) for starts_shot in (True, False))
+    count = max(1, first // second)
+    write_frames(work_dir / "Input", case.size, 2 + count)
     network = load_network(model, gpu=False, on_message=lambda line: None)
     layers = resolve_layers(network, (SEED_LAYER,), on_message=lambda line: None)
-    options = case.options
     render = open_render(open_frames(work_dir / "Input", "png"), work_dir / "Output", network, layers, options)
-    each = gradient_calls(case.size, options)
-    watch = Stopwatch(network, enough=2 * each)
+    watch = Stopwatch(network, enough=first + count * second)
     with suppress(_EnoughError):
         list(dream_frames(render, network))
-    *calls, (end, _, _) = watch.calls[each:]
+    *calls, (end, _, _) = watch.calls[first:]
     period = end - calls[0][0]
     spans = defaultdict(list)
     for started, ended, shape in calls:
@@ -183,7 +187,7 @@ def measure_share(model: Model, case: ShareCase, work_dir: Path) -> dict:
     computing = sum(map(sum, spans.values()))
     undisturbed = sum(len(times) * np.quantile(times, 0.25) for times in spans.values())
     shares = {"outside": 1 - computing / period, "overhead": float(1 - undisturbed / period)}
-    return {"settings": case.name, "seconds": period, **shares}
+    return {"settings": case.name, "seconds": period / count, **shares}
 
 
 def measure_start(size: Size, work_dir: Path, runs: int) -> dict:
