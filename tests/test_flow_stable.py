@@ -306,10 +306,12 @@ def test_a_dreamed_frame_is_eased_and_faded(kind, fade):
     dreamed = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
     warped, weight = np.float32(rng.uniform(0, 255, (9, 14, 3))), np.float32(rng.uniform(0, 1, (9, 14)))
     frame = rng.integers(0, 256, (9, 14, 3)).astype(kind)
+    weight[0], frame[0] = 0, dreamed[0]  # here nothing changes
     change = dreamed + 0.3 * weight[..., None] * (np.float64(warped) - dreamed) - frame
     eased, added = np.empty_like(dreamed), np.empty(9)
     loops.ease(dreamed, warped, weight, 0.3, frame, fade, eased, added)
     np.testing.assert_allclose(added, np.abs(change).sum((1, 2)), rtol=1e-5)
+    assert added[0] == 0
     assert np.abs(eased - (frame + fade * change)).max() < 0.501
 
 

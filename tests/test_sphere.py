@@ -247,6 +247,7 @@ def test_motion_is_found_across_the_border_and_trusted_less_towards_the_poles(ph
     assert abs(np.median(border) + 5) < 0.5
     trust = motion.trust.mean(1)
     assert trust[54:74].mean() > 0.8 and trust[[0, 1, -2, -1]].max() < 0.2
+    assert motion.trust.max() <= 1  # also where the parallels are longest
     blended = estimate_motion(first, np.roll(first, 5, 1), FlowOptions(FlowMode.BLEND, panorama=True))
     assert abs(np.median(blended.flow[32:96, [0, -1], 0]) - 5) < 0.5 and blended.trust is None
     other = np.roll(255 - first, 100, 1)
