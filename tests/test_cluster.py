@@ -72,8 +72,7 @@ def small(small_network):
 def dream(client, opened, network, about=HERE, on_message=print, on_frame=lambda report: None):
     """Dream an open render on the workers; returns the reports, in order of the frames."""
     reports = []
-    client.cluster.mend()  # a test before may have killed some
-    client.wait_for_workers(len(client.cluster.worker_spec), timeout=90)
+    wait_for_all_workers(client)
     with opened.journal, Team(client, opened, network, about, on_message) as team:
         if opened.lacks_cuts:
             team.find_cuts(lambda done, count: None)
@@ -81,6 +80,16 @@ def dream(client, opened, network, about=HERE, on_message=print, on_frame=lambda
             reports.append(report)
             on_frame(report)
     return sorted(reports, key=lambda report: report.number)
+
+
+def wait_for_all_workers(client):
+    """A test before may have killed some. Of one that died as it started Dask takes a while to see that it is lost."""
+    for _ in range(12):
+        client.cluster.mend()
+        with suppress(TimeoutError):
+            client.wait_for_workers(len(client.cluster.worker_spec), timeout=10)
+            return
+    pytest.fail("not all workers came back")
 
 
 def kill_workers(choose):
