@@ -364,7 +364,7 @@ class _SumGradient:
 
 def to_network(picture: Any, network: Network) -> torch.Tensor:
     """RGB (h, w, 3) in 0..255, an array or a Pillow image, as the network takes it: BGR (3, h, w) less the mean."""
-    rgb = torch.from_numpy(np.array(picture)).to(network.device)
+    rgb = torch.from_numpy(np.require(picture, np.float32, ["C", "W"])).to(network.device)
     x = torch.empty((3, *rgb.shape[:2]), device=rgb.device)
     for channel, mean in enumerate(network.mean):
         torch.sub(rgb[..., 2 - channel], mean, out=x[channel])
