@@ -83,6 +83,12 @@ def test_a_picture_of_any_kind_goes_to_the_network_and_back(given):
     assert back.flags.c_contiguous and back.dtype == np.uint8
 
 
+def test_the_mean_of_a_gradient_loses_nothing_of_many_small_rows_beside_a_large_one():
+    gradient = torch.full((1, 1001, 1), -1.0)
+    gradient[0, 0] = 1 << 30
+    assert ascent.mean_magnitude(gradient) * 1001 == (1 << 30) + 1000  # float32 makes it 1024 more
+
+
 def test_what_goes_to_the_network_may_be_upside_down():
     picture = np.float32(noise(5, 7))
     assert torch.equal(ascent.to_network(picture[::-1], Wavy()), ascent.to_network(picture, Wavy()).flip(1))

@@ -18,7 +18,7 @@ import dreamer
 from deepdream.errors import UsageError
 from deepdream.files.frames import read_frame
 from deepdream.geometry import VIEW_ANGLE, Tile, view_side
-from deepdream.motion import flow, inheritance
+from deepdream.motion import cuts, flow, inheritance
 from deepdream.motion.inheritance import estimate_motion, motion_mask, parallels
 from deepdream.options import DivideMode, DivideOptions, DreamOptions, FlowMode, FlowOptions, RenderOptions
 from deepdream.picture import ascent, look, objectives
@@ -236,6 +236,14 @@ def test_sampling_goes_on_across_the_border(photograph):
         np.testing.assert_array_equal(found, np.roll(picture, 37, 1))
     offsets[..., 0] = -200.0  # more than once round
     np.testing.assert_array_equal(flow.warp(picture, -offsets, panorama=True), np.roll(picture, 200, 1))
+
+
+def test_a_cut_is_looked_for_in_what_the_flow_of_a_panorama_sees(photograph):
+    first = panorama(photograph, 128)
+    seen = np.concatenate([first[:, -16:], first, first[:, :16]], 1)
+    for wide, frame in ((True, seen), (False, first)):
+        found = inheritance.cut_thumbnail(first, FlowOptions(FlowMode.STABLE, panorama=wide))
+        np.testing.assert_array_equal(found, cuts.thumbnail(frame))
 
 
 def test_motion_is_found_across_the_border_and_trusted_less_towards_the_poles(photograph):
