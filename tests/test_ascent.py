@@ -57,43 +57,6 @@ def dream(picture, network, division=WHOLE, on_step=None, seed=0, layer="layer",
     return ascent.dream(picture, network, layer, options, division, objective, np.random.default_rng(seed), on_step)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        np.array,
-        Image.fromarray,
-        np.float32,
-        np.float64,
-        np.uint16,
-        lambda rgb: rgb[::-1][::-1],
-        lambda rgb: rgb.astype(">f4"),
-    ],
-)
-def test_a_picture_of_any_kind_goes_to_the_network_and_back(given):
-    rgb = noise(5, 7)
-    picture = given(rgb)
-    if isinstance(picture, np.ndarray):
-        picture.flags.writeable = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        x = ascent.to_network(picture, Wavy())
-    np.testing.assert_array_equal(x.numpy(), np.float32(rgb).transpose(2, 0, 1)[::-1] - MEAN)
-    back = ascent.to_picture(x + 0.4, Wavy())
-    np.testing.assert_array_equal(back, rgb)
-    assert back.flags.c_contiguous and back.dtype == np.uint8
-
-
-def test_the_mean_of_a_gradient_loses_nothing_of_many_small_rows_beside_a_large_one():
-    gradient = torch.full((1, 1001, 1), -1.0)
-    gradient[0, 0] = 1 << 30
-    assert ascent.mean_magnitude(gradient) * 1001 == (1 << 30) + 1000  # float32 makes it 1024 more
-
-
-def test_what_goes_to_the_network_may_be_upside_down():
-    picture = np.float32(noise(5, 7))
-    assert torch.equal(ascent.to_network(picture[::-1], Wavy()), ascent.to_network(picture, Wavy()).flip(1))
-
-
 def zoomed(planes, size):
     """scipy's linear zoom to a size.
 
@@ -136,6 +99,40 @@ def plain_dream(picture, slope, options):
         x = steps(base + detail)
         detail = x - base
     return to_rgb(x)
+
+
+# --- To the network and back ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.array,
+        Image.fromarray,
+        np.float32,
+        np.float64,
+        np.uint16,
+        lambda rgb: rgb[::-1][::-1],
+        lambda rgb: rgb.astype(">f4"),
+    ],
+)
+def test_a_picture_of_any_kind_goes_to_the_network_and_back(given):
+    rgb = noise(5, 7)
+    picture = given(rgb)
+    if isinstance(picture, np.ndarray):
+        picture.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = ascent.to_network(picture, Wavy())
+    np.testing.assert_array_equal(x.numpy(), np.float32(rgb).transpose(2, 0, 1)[::-1] - MEAN)
+    back = ascent.to_picture(x + 0.4, Wavy())
+    np.testing.assert_array_equal(back, rgb)
+    assert back.flags.c_contiguous and back.dtype == np.uint8
+
+
+def test_what_goes_to_the_network_may_be_upside_down():
+    picture = np.float32(noise(5, 7))
+    assert torch.equal(ascent.to_network(picture[::-1], Wavy()), ascent.to_network(picture, Wavy()).flip(1))
 
 
 # --- Pyramid and resize ----------------------------------------------------------------------------
@@ -269,6 +266,12 @@ def test_a_gradient_that_is_no_number_is_an_error(value):
 def test_no_step_leaves_the_range_of_a_picture(value, end):
     dreamed = dream(noise(20, 30), Flat(value), octaves=1, iterations=8, step_size=60)
     assert (dreamed == end).all()
+
+
+def test_the_mean_of_a_gradient_loses_nothing_of_many_small_rows_beside_a_large_one():
+    gradient = torch.full((1, 1001, 1), -1.0)
+    gradient[0, 0] = 1 << 30
+    assert ascent.mean_magnitude(gradient) * 1001 == (1 << 30) + 1000  # float32 makes it 1024 more
 
 
 # --- Uphill ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from deepdream.opencv import opencv
 FINE_FLOW_SIDE = 400  # pixels: larger frames are shrunk to this for the fine flow …
 FINE_FLOW_MIN_SCALE = 0.25  # … but not by more than this
 SAMPLE_REACH = 2  # pixels that a cubic takes on either side
-STRIP = 64  # rows that are sampled at a time
+STRIP = 64  # rows that are sampled at a time: where to look stays in the processor's cache
 PATCH = 16  # pixels: smaller ones follow the grain of noisy footage …
 SMALL_PATCH, MIN_SIDE_FOR_PATCH = 12, 256  # … but in small frames larger ones miss fast motion
 TOLERANCE = 4.0  # square pixels by which trusted flows may miss each other where nothing moves

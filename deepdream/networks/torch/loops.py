@@ -68,6 +68,15 @@ def max_pool_backward(gradient: Array, places: Array, out: Array, kernel: Pair, 
                         total[c] += value[c] if place[c] == number else _ZERO
 
 
+@numba.njit(error_model="numpy", inline="always")
+def _sum_near(values: Array, c: int, near: Near) -> np.float32:
+    """The sum of as many ``values`` as there are channels ``near``, from number ``c`` on."""
+    total = values[c]
+    for step in range(1, len(near)):
+        total += values[c + step]
+    return total
+
+
 @compile_loop
 def lrn(x: Array, top: Array, near: Near, alpha: np.float32, k: np.float32) -> None:
     """Write x * (k + alpha * sum of the squares of channels ``near``) ** -0.75 to ``top``."""
@@ -79,10 +88,7 @@ def lrn(x: Array, top: Array, near: Near, alpha: np.float32, k: np.float32) -> N
             for c in range(channels):
                 squares[c + len(near) // 2] = value[c] * value[c]
             for c in range(channels):
-                total = squares[c]
-                for step in range(1, len(near)):
-                    total += squares[c + step]
-                root = np.sqrt(k + alpha * total)
+                root = np.sqrt(k + alpha * _sum_near(squares, c, near))
                 result[c] = value[c] / (root * np.sqrt(root))
 
 
@@ -104,17 +110,12 @@ def lrn_backward(
             for c in range(channels):
                 squares[c + len(near) // 2] = value[c] * value[c]
             for c in range(channels):
-                total = squares[c]
-                for step in range(1, len(near)):
-                    total += squares[c + step]
-                root = np.sqrt(k + alpha * total)
+                root = np.sqrt(k + alpha * _sum_near(squares, c, near))
                 power = _ONE / (root * np.sqrt(root))
                 factor[c] = power
                 crossed[c + len(near) // 2] = given[c] * value[c] * power / (root * root)
             for c in range(channels):
-                total = crossed[c]
-                for step in range(1, len(near)):
-                    total += crossed[c + step]
+                total = _sum_near(crossed, c, near)
                 derivative = given[c] * factor[c] - np.float32(2 * LRN_BETA) * alpha * value[c] * total
                 result[c] = _ZERO if stops and value[c] <= _ZERO else derivative
 
